@@ -1,0 +1,52 @@
+# `make help` lists every target. `make demo` and `make test` do all their own set-up.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup build build-filter build-ts test test-long demo lint proto format bench clean distclean
+
+FILTER_SOURCES := asconfig.json $(shell find filter/assembly -name '*.ts' 2>/dev/null)
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing: npm packages, Debian packages, Envoy (NO_INSTALL=1 only checks)
+	@scripts/setup.sh
+
+build: build-filter build-ts ## the filter and the TypeScript parts
+
+build-filter: build/meshpulse.wasm ## build/meshpulse.wasm
+
+build/meshpulse.wasm: $(FILTER_SOURCES)
+	@mkdir -p build
+	npx --no-install asc --config asconfig.json --target release
+
+build-ts: ## TypeScript into build/js
+	npx --no-install tsc -p tsconfig.json
+
+test: setup build lint ## set up, build, lint, and run every test of test/**/*.test.ts
+	@scripts/test.sh test
+
+test-long: setup build ## the longer suites: test/**/*.long.ts, and full counts in the others (TEST_LONG=1)
+	@TEST_LONG=1 scripts/test.sh long
+
+demo: setup build ## the shop on real Envoys, about 40 s (KEEP=1 stays up)
+	@node build/js/demo/src/main.js
+
+lint: proto ## eslint with types, prettier, protos
+	npx --no-install eslint .
+	npx --no-install prettier --check --log-level warn .
+
+proto: ## protos: lint, and compatibility with the last release
+	@scripts/proto.sh
+
+format: ## let prettier rewrite the sources
+	npx --no-install prettier --write --log-level warn .
+
+bench: setup build ## CPU and latency of the filter, as a table (takes minutes)
+	@node build/js/bench/filter/main.js
+
+clean: ## remove what was built
+	rm -rf build
+
+distclean: clean ## remove what was built and installed
+	rm -rf node_modules .cache
