@@ -2,8 +2,10 @@
 
 /** The collector's clock. */
 export interface Clock {
-  /** Wall clock, us since 1970. */
+  /** Wall clock, us since 1970: for what is shown and stored. */
   nowUs(): number;
+  /** Milliseconds since some start; never set back or forward: for leases, deadlines and rates. */
+  monotonicMs(): number;
 }
 
 /** The wall clock may be set back by at most this much unseen: small corrections are waited out. */
@@ -34,18 +36,32 @@ export function systemClock(): Clock {
       lastUs = us;
       return us;
     },
+    monotonicMs: () => performance.now(),
   };
 }
 
 /** A clock that stands still until it is turned. */
 export class ManualClock implements Clock {
+  private elapsedMs = 0;
+
   constructor(private us: number = 1_700_000_000_000_000) {}
 
   nowUs(): number {
     return this.us;
   }
 
+  monotonicMs(): number {
+    return this.elapsedMs;
+  }
+
+  /** Time passes. */
   advanceMs(ms: number): void {
+    this.us += ms * 1000;
+    this.elapsedMs += ms;
+  }
+
+  /** The wall clock is set by `ms`, forward or back, while no time passes. */
+  setWallMs(ms: number): void {
     this.us += ms * 1000;
   }
 }
