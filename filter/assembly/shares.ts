@@ -1,0 +1,253 @@
+// What the VMs of one proxy process know of each other: one table in the proxy's shared data.
+//
+// Every worker thread has a VM of its own, and so has the main thread. Each keeps one entry fresh:
+// its share of the requests in flight, its counters, its batch numbers. An entry that is not
+// refreshed for 5 s belongs to a VM that trapped or ended, and its share is gone with it; a gauge
+// that all VMs increment would keep such a share for ever.
+//
+// The table is read and written whole, by compare-and-set. Layout, little-endian:
+//   0   session u64    stream of the leader, 0 = none; a new number asks every VM to send again
+//   8   leader u64     producer id
+//   16  lease u64      monotonic ms at which the leader's lease ends
+//   24  entries, 112 bytes each:
+//       0 id u64 · 8 stamp (monotonic ms) u64 · 16 next seq u64 · 24 acked seq u64 · 32 dropped u64
+//       40 batched u64 · 48 in flight u32 · 52 calls u32 · 56 streams u32 · 60 requests u32
+//       64 failures u32 · 68 wait p50 ms u32 · 72 duration p50 us u32 · 76 queue u32 · 80 queue stamp u64
+//       88 cpu f32 · 92 memory f32 · 96 resource stamp u64 · 104 active u32 · 108 free
+import { Text } from './bytes';
+import * as host from './host';
+
+const HEADER: u32 = 24;
+const ENTRY: u32 = 112;
+/** VMs of one process that take part; further ones count only for themselves. */
+export const VMS_MAX: u32 = 128;
+const TABLE_BYTES: u32 = HEADER + ENTRY * VMS_MAX;
+/** A VM that has been silent for so long is dead. */
+export const DEAD_MS: u64 = 4000;
+export const LEASE_MS: u64 = 3000;
+export const UNKNOWN: u32 = 0xffffffff;
+/** An application's word about itself is believed for so long. */
+export const APP_FRESH_MS: u64 = 30000;
+
+const KEY = new Text('meshpulse.vms');
+const TABLE: usize = memory.data(14360, 16);
+const CAS_TRIES: u32 = 8;
+
+@unmanaged
+export class Share {
+  id: u64;
+  stampMs: u64;
+  nextSeq: u64;
+  acked: u64;
+  dropped: u64;
+  batched: u64;
+  inFlight: u32;
+  calls: u32;
+  streams: u32;
+  requests: u32;
+  failures: u32;
+  waitMs: u32;
+  durationUs: u32;
+  queue: u32;
+  queueMs: u64;
+  cpu: f32;
+  memory: f32;
+  resourceMs: u64;
+  active: u32;
+  free: u32;
+}
+
+const OWN: usize = memory.data(112, 16);
+/** This VM's entry: written here, published by `sync`. */
+export const own: Share = changetype<Share>(OWN);
+
+/** What the other VMs hold together, as of the last sync. */
+export let othersInFlight: u32 = 0;
+export let othersCalls: u32 = 0;
+export let othersStreams: u32 = 0;
+export let othersStampMs: u64 = 0;
+export let others: u32 = 0;
+export let session: u64 = 0;
+export let leader: u64 = 0;
+export let leaseMs: u64 = 0;
+/** Best-known word of the application, from any VM. */
+export let queue: u32 = UNKNOWN;
+export let queueMs: u64 = 0;
+export let cpu: f32 = -1;
+export let memoryShare: f32 = -1;
+export let resourceMs: u64 = 0;
+export let waitMs: u32 = UNKNOWN;
+export let waitRequests: u32 = 0;
+
+let size: u32 = 0;
+
+/** Number of entries in the table read last. */
+export function vmCount(): u32 {
+  return size < HEADER ? 0 : (size - HEADER) / ENTRY;
+}
+
+export function vm(i: u32): Share {
+  return changetype<Share>(TABLE + HEADER + i * ENTRY);
+}
+
+function readTable(): u32 {
+  const m = host.mark();
+  const result = host.getShared(KEY.ptr, KEY.size);
+  if (result == host.OK && host.dataSize >= HEADER && host.dataSize <= TABLE_BYTES && (host.dataSize - HEADER) % ENTRY == 0) {
+    size = host.dataSize;
+    memory.copy(TABLE, host.dataPtr, size);
+  } else {
+    size = HEADER;
+    memory.fill(TABLE, 0, HEADER);
+  }
+  host.release(m);
+  return host.dataCas;
+}
+
+/** Header edits that `sync` carries along. */
+export let setSession: bool = false;
+export let newSession: u64 = 0;
+export let setLease: bool = false;
+export let newLeader: u64 = 0;
+export let newLeaseMs: u64 = 0;
+
+export function wantSession(value: u64): void {
+  setSession = true;
+  newSession = value;
+}
+
+export function wantLease(id: u64, untilMs: u64): void {
+  setLease = true;
+  newLeader = id;
+  newLeaseMs = untilMs;
+}
+
+// Acks that the leader passes on: producer id, seq.
+const ACKS: usize = memory.data(2048, 16);
+let ackCount: u32 = 0;
+
+export function wantAck(producer: u64, seq: u64): void {
+  for (let i: u32 = 0; i < ackCount; i++) {
+    if (load<u64>(ACKS + i * 16) == producer) {
+      if (load<u64>(ACKS + i * 16, 8) < seq) store<u64>(ACKS + i * 16, seq, 8);
+      return;
+    }
+  }
+  if (ackCount >= VMS_MAX) return;
+  store<u64>(ACKS + ackCount * 16, producer);
+  store<u64>(ACKS + ackCount * 16, seq, 8);
+  ackCount++;
+}
+
+/** Publishes the own entry, drops the dead, carries header edits and acks, and reads everybody's. */
+export function sync(nowMs: u64): void {
+  own.stampMs = nowMs;
+  for (let attempt: u32 = 0; attempt < CAS_TRIES; attempt++) {
+    const cas = readTable();
+    merge(nowMs);
+    const result = host.setShared(KEY.ptr, KEY.size, TABLE, size, cas);
+    if (result != host.CONFLICT) break;
+  }
+  setSession = false;
+  setLease = false;
+  ackCount = 0;
+  digest(nowMs);
+}
+
+function merge(nowMs: u64): void {
+  let n = vmCount();
+  let found = false;
+  for (let i: u32 = 0; i < n; ) {
+    const entry = vm(i);
+    if (entry.id == own.id) {
+      found = true;
+      if (entry.acked > own.acked) own.acked = entry.acked;
+      memory.copy(changetype<usize>(entry), OWN, ENTRY);
+    } else if (entry.stampMs + DEAD_MS < nowMs) {
+      // Dead: the last entry moves into its place.
+      n--;
+      if (i < n) memory.copy(changetype<usize>(entry), changetype<usize>(vm(n)), ENTRY);
+      size -= ENTRY;
+      continue;
+    }
+    i++;
+  }
+  if (!found && n < VMS_MAX) {
+    memory.copy(changetype<usize>(vm(n)), OWN, ENTRY);
+    size += ENTRY;
+    n++;
+  }
+  for (let a: u32 = 0; a < ackCount; a++) {
+    const id = load<u64>(ACKS + a * 16);
+    const seq = load<u64>(ACKS + a * 16, 8);
+    for (let i: u32 = 0; i < n; i++) {
+      const entry = vm(i);
+      if (entry.id != id) continue;
+      if (entry.acked < seq) entry.acked = seq;
+      if (id == own.id && own.acked < seq) own.acked = seq;
+    }
+  }
+  if (setLease) {
+    const holder = load<u64>(TABLE, 8);
+    const until = load<u64>(TABLE, 16);
+    if (holder == own.id || holder == 0 || until < nowMs) {
+      store<u64>(TABLE, newLeader, 8);
+      store<u64>(TABLE, newLeaseMs, 16);
+    }
+  }
+  if (setSession && load<u64>(TABLE, 8) == own.id) store<u64>(TABLE, newSession);
+}
+
+function digest(nowMs: u64): void {
+  session = load<u64>(TABLE);
+  leader = load<u64>(TABLE, 8);
+  leaseMs = load<u64>(TABLE, 16);
+  othersInFlight = 0;
+  othersCalls = 0;
+  othersStreams = 0;
+  othersStampMs = nowMs;
+  others = 0;
+  queue = own.queue;
+  queueMs = own.queueMs;
+  cpu = own.cpu;
+  memoryShare = own.memory;
+  resourceMs = own.resourceMs;
+  waitMs = own.waitMs;
+  waitRequests = own.waitMs == UNKNOWN ? 0 : own.requests;
+  const n = vmCount();
+  for (let i: u32 = 0; i < n; i++) {
+    const entry = vm(i);
+    if (entry.id == own.id) continue;
+    others++;
+    othersInFlight += entry.inFlight;
+    othersCalls += entry.calls;
+    othersStreams += entry.streams;
+    // An idle VM's entry says all there is to say, however old: only a working one can be stale.
+    if (entry.active != 0 && entry.stampMs < othersStampMs) othersStampMs = entry.stampMs;
+    if (entry.queue != UNKNOWN && entry.queueMs > queueMs) {
+      queue = entry.queue;
+      queueMs = entry.queueMs;
+    }
+    if (entry.resourceMs > resourceMs) {
+      cpu = entry.cpu;
+      memoryShare = entry.memory;
+      resourceMs = entry.resourceMs;
+    }
+    if (entry.waitMs != UNKNOWN && entry.requests >= waitRequests) {
+      waitMs = entry.waitMs;
+      waitRequests = entry.requests;
+    }
+  }
+}
+
+/** The request path's short cut: a newer word of the application counts at once in this VM. */
+export function adoptQueue(value: u32, ms: u64): void {
+  queue = value;
+  queueMs = ms;
+}
+
+export function adoptResources(cpuShare: f32, memory: f32, ms: u64): void {
+  cpu = cpuShare;
+  memoryShare = memory;
+  resourceMs = ms;
+}

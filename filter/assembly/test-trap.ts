@@ -1,0 +1,4 @@
+// The same filter with a trigger for fault tests: a request with x-test-trap traps the VM. Never shipped.
+import { armTrap } from './stream';
+export * from './index';
+armTrap();
