@@ -102,8 +102,7 @@ class Stream {
   responseSkip: u32;
   requestMessages: u32;
   responseMessages: u32;
-  progressSize: u32; // the app's part of x-mp-progress, to be stamped by `order`
-  progress0: u64;
+  side: i32;
 }
 
 const STREAM_BYTES: u32 = 256;
@@ -293,6 +292,8 @@ export function requestHeaders(context: u32): u32 {
   }
   const s = changetype<Stream>(at);
   const root = changetype<Root>(s.root);
+  const side = vm.sideOf(root);
+  s.side = side;
   if (root.config.role == ROLE_NONE) {
     if (root.config.edge) clean(root);
     return CONTINUE;
@@ -307,18 +308,18 @@ export function requestHeaders(context: u32): u32 {
   describe(s, root);
   if (trapArmed && host.getHeader(host.REQUEST_HEADERS, T_TRAP.ptr, T_TRAP.size) == host.OK) unreachable();
   if (h.valueStarts(h.iPath, T_WELL_KNOWN) && wellKnown(s, root)) return STOP;
-  if (h.iPath >= 0 && root.side != OUTBOUND && callbackPath(root)) {
+  if (h.iPath >= 0 && side != OUTBOUND && callbackPath(root)) {
     answer(404, T_NOT_FOUND);
     return STOP;
   }
-  enterFlight(s, root.side);
+  enterFlight(s, side);
   rewrite(s, root);
   return CONTINUE;
 }
 
 /** Own headers go when the map cannot be read whole: one by one. */
 function clean(root: Root): void {
-  if (root.side == INBOUND && root.config.trustAll) return;
+  if (root.config.trustAll && vm.sideOf(root) == INBOUND) return;
   for (let i = 0; i < OWN_NAMES.length; i++) {
     const name = unchecked(OWN_NAMES[i]);
     if (host.getHeader(host.REQUEST_HEADERS, name.ptr, name.size) == host.OK) host.removeHeader(host.REQUEST_HEADERS, name.ptr, name.size);
@@ -344,8 +345,8 @@ function describe(s: Stream, root: Root): void {
   if (h.valueStarts(h.iPath, T_OWN_SERVICE) || h.valueStarts(h.iPath, T_WELL_KNOWN)) flags |= F_OWN;
   const grpc = (flags & F_GRPC) != 0;
 
-  if (root.side != OUTBOUND) {
-    const trusted = root.side == INBOUND && (root.config.trustAll || host.getNumber(P_MTLS.ptr, P_MTLS.size, 0) != 0);
+  if (s.side != OUTBOUND) {
+    const trusted = s.side == INBOUND && (root.config.trustAll || host.getNumber(P_MTLS.ptr, P_MTLS.size, 0) != 0);
     if (trusted) {
       s.bits |= B_PEER_TRUSTED;
       if (h.iCuid >= 0 && parseUuid(h.valuePtr(h.iCuid), h.valueSize(h.iCuid))) {
@@ -358,7 +359,7 @@ function describe(s: Stream, root: Root): void {
     s.operation = operation(grpc, 0);
     if (s.event == 0) s.event = newId();
   }
-  if (root.side != INBOUND) {
+  if (s.side != INBOUND) {
     destination(s, root);
     s.callOperation = operation(grpc, s.peerService);
     s.callEvent = newId();
@@ -516,8 +517,8 @@ function rewrite(s: Stream, root: Root): void {
   const mesh = (s.bits & B_IN_MESH) != 0;
   let dropOwn = false;
   let app = false;
-  if (root.side == INBOUND) dropOwn = !trusted;
-  else if (root.side == EDGE) dropOwn = true;
+  if (s.side == INBOUND) dropOwn = !trusted;
+  else if (s.side == EDGE) dropOwn = true;
   else {
     // The app's own copies of a former hop go; its progress is read, its compensation mark stays.
     app = readApp(s.callEvent);
@@ -527,8 +528,8 @@ function rewrite(s: Stream, root: Root): void {
     if (!mesh || (h.iMpRollback >= 0 && h.valueSize(h.iMpRollback) > 64)) h.dropField(h.iMpRollback);
   }
   const drop = h.hostileCount > 0 || (dropOwn && h.ownCount > 0);
-  const wantStamp = root.side != INBOUND && mesh;
-  if (root.orderSeen && !drop) {
+  const wantStamp = s.side != INBOUND && mesh;
+  if ((root.orderSeen & (1 << s.side)) != 0 && !drop) {
     if (wantStamp) s.bits |= B_STAMP;
     push(s);
     return;
@@ -586,7 +587,7 @@ function order(root: Root): void {
     const s = changetype<Stream>(p);
     s.bits |= B_ORDERED;
     const full = changetype<Root>(s.root);
-    full.orderSeen = true;
+    full.orderSeen |= 1 << s.side;
     s.spanOut = trace.span;
     if ((s.source == trace.KEY_NONE || s.source == trace.KEY_REQUEST_ID) && trace.source != trace.KEY_NONE && trace.source != trace.KEY_REQUEST_ID) {
       s.keyHi = trace.keyHi;
@@ -623,7 +624,7 @@ function answer(status: u32, body: Text): void {
 
 /** Progress of a job without traffic: only from the own application, never from the network. */
 function wellKnown(s: Stream, root: Root): bool {
-  if (root.side != OUTBOUND) {
+  if (s.side != OUTBOUND) {
     answer(404, T_NOT_FOUND);
     return true;
   }
@@ -729,14 +730,14 @@ export function responseHeaders(context: u32): void {
   if (h.iStatus >= 0 && parseDecimal(h.valuePtr(h.iStatus), h.valueSize(h.iStatus))) s.status = parsed as u32;
   const mesh = (s.bits & B_IN_MESH) != 0;
   let dropOwn = false;
-  if (root.side != INBOUND) {
+  if (s.side != INBOUND) {
     if (mesh) {
       if (h.iCuid >= 0 && parseUuid(h.valuePtr(h.iCuid), h.valueSize(h.iCuid))) {
         s.calleeHi = uuidHi;
         s.calleeLo = uuidLo;
       }
     }
-    dropOwn = root.side == EDGE || !mesh;
+    dropOwn = s.side == EDGE || !mesh;
   } else {
     const trusted = (s.bits & B_PEER_TRUSTED) != 0;
     if (h.iOrca >= 0 && fields.readOrca(h.valuePtr(h.iOrca), h.valueSize(h.iOrca))) {
@@ -807,6 +808,7 @@ export function log(context: u32): void {
   const root = changetype<Root>(s.root);
   if (root.config.role != ROLE_FULL || (s.bits & B_LOGGED) != 0) return;
   s.bits |= B_LOGGED;
+  if (s.side == 0) s.side = vm.sideOf(root);
   vm.clock();
   host.setProperty(P_CUID.ptr, P_CUID.size, vm.CUID, 36);
   if ((s.bits & B_SEEN) == 0) {
@@ -834,13 +836,13 @@ function finish(s: Stream, root: Root): void {
   }
   let details: u32 = 0;
   let local = false;
-  const odd = responseFlags != 0 || s.status == 0 || s.status >= 400 || (root.orderSeen && (s.bits & B_ORDERED) == 0);
+  const odd = responseFlags != 0 || s.status == 0 || s.status >= 400 || ((root.orderSeen & (1 << s.side)) != 0 && (s.bits & B_ORDERED) == 0);
   if (odd) {
     const m = host.mark();
     if (host.getProperty(P_DETAILS.ptr, P_DETAILS.size) == host.OK && host.dataSize > 0) {
       if (T_VIA_UPSTREAM.is(host.dataPtr, host.dataSize)) {
         // It went upstream and `order` was not there: from now on `full` writes the headers again.
-        if ((s.bits & (B_SEEN | B_ORDERED)) == B_SEEN) root.orderSeen = false;
+        if ((s.bits & (B_SEEN | B_ORDERED)) == B_SEEN) root.orderSeen &= ~(1 << s.side);
       } else {
         local = true;
         details = names.detail(host.dataPtr, host.dataSize);
@@ -856,10 +858,10 @@ function finish(s: Stream, root: Root): void {
   const waitNs = host.getNumber(P_WAIT.ptr, P_WAIT.size, u64.MAX_VALUE);
   const hasWait = waitNs != u64.MAX_VALUE;
   const wait: u32 = hasWait ? (waitNs / 1000 > 0xffffffff ? 0xffffffff : ((waitNs / 1000) as u32)) : 0;
-  if (root.side != OUTBOUND) vm.observe(outcome == O_FAILED, streamed, duration, wait, hasWait);
+  if (s.side != OUTBOUND) vm.observe(outcome == O_FAILED, streamed, duration, wait, hasWait);
   if (!vm.isReporting()) return;
-  if (root.side != OUTBOUND) row(s, root, false, outcome, status, responseFlags as u32, duration, wait, details);
-  if (root.side == OUTBOUND || (root.side == EDGE && s.peerService != 0)) row(s, root, true, outcome, status, responseFlags as u32, duration, wait, details);
+  if (s.side != OUTBOUND) row(s, root, false, outcome, status, responseFlags as u32, duration, wait, details);
+  if (s.side == OUTBOUND || (s.side == EDGE && s.peerService != 0)) row(s, root, true, outcome, status, responseFlags as u32, duration, wait, details);
 }
 
 /** What the outcome means, as the contract's "Early rollback" defines it. */

@@ -54,14 +54,14 @@ const T_REPORT_ONCE = new Text('ReportOnce');
 export class Root {
   id: u32 = 0;
   config: Config = new Config();
-  /** 1 inbound, 2 outbound, 3 gateway: both sides of a request. */
-  side: i32 = 1;
+  /** 1 inbound, 2 outbound, 3 gateway: both sides of a request; 0 not known yet. */
+  side: i32 = 0;
   trace: usize = 0; // 256-byte map: first characters of trace header names
   transactionHeader: Text = new Text('');
   /** rollback.callback.path: closed to the network. */
   callback: Text = new Text('');
-  /** The upstream chain has `role: order` after this root: leave headers to it. */
-  orderSeen: bool = false;
+  /** Bit per side: `role: order` follows in the upstream chain, so headers are left to it. */
+  orderSeen: u32 = 0;
   dead: bool = false;
   streams: u32 = 0;
   configured: bool = false;
@@ -354,16 +354,23 @@ export function configure(id: u32, size: u32): void {
   host.setTickPeriod(TICK_MS as u32);
 }
 
+/** 0 = ask the listener, which only a request's context can. */
 function side(config: Config): i32 {
-  if (config.edge) return 3;
-  if (config.direction != 0) return config.direction;
-  const bytes = String.UTF8.encode('xds\0listener_direction');
-  let d = host.getNumber(changetype<usize>(bytes), bytes.byteLength, 99);
-  if (d == 99) {
-    const old = String.UTF8.encode('listener_direction');
-    d = host.getNumber(changetype<usize>(old), old.byteLength, 99);
-  }
-  if (router) return 3;
+  if (config.edge || (router && config.direction == 0)) return 3;
+  return config.direction;
+}
+
+const P_DIRECTION = new Text('xds\0listener_direction');
+const P_DIRECTION_OLD = new Text('listener_direction');
+
+/**
+ * Which way does this request's listener look? Envoy gives listeners with equal settings one root
+ * context, so the answer belongs to the request.
+ */
+export function sideOf(root: Root): i32 {
+  if (root.side != 0) return root.side;
+  let d = host.getNumber(P_DIRECTION.ptr, P_DIRECTION.size, 99);
+  if (d == 99) d = host.getNumber(P_DIRECTION_OLD.ptr, P_DIRECTION_OLD.size, 99);
   return d == 2 ? 2 : 1;
 }
 
