@@ -1,0 +1,94 @@
+// `make demo`: the shop on real Envoys, the collector, and a story of about 40 s that ends by itself.
+//
+//   KEEP=1 or --keep   stay up afterwards, with traffic, and print the addresses
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { CollectorView } from './collector-view.js';
+import { format, isFree, trySubnet, type Address } from './mesh/address.js';
+import { Collector } from './mesh/collector.js';
+import { Scenario } from './scenario.js';
+import { screen } from './screen.js';
+import { CONSUMER, SERVICES, Shop } from './shop/shop.js';
+
+const INTERRUPTED = 130;
+const COLLECTOR_GRPC: Address = { host: '127.0.0.1', port: 50051 };
+const COLLECTOR_HTTP: Address = { host: '127.0.0.1', port: 9464 };
+
+const keep = process.env['KEEP'] === '1' || process.argv.includes('--keep');
+/** What must be ended, the latest first. */
+const endings: (() => Promise<void>)[] = [];
+let ending: Promise<void> | undefined;
+
+/** Ends everything that was started, once, however often it is asked for. */
+function end(): Promise<void> {
+  ending ??= (async () => {
+    for (const one of endings.reverse()) await one();
+  })();
+  return ending;
+}
+
+async function startCollector(dir: string): Promise<Collector> {
+  // The usual addresses, so that `bin/meshpulse` in another terminal finds it; any free ones if they are taken.
+  const usual = (await isFree(COLLECTOR_GRPC)) && (await isFree(COLLECTOR_HTTP));
+  const collector = await Collector.start({ dir, ...(usual ? { grpc: COLLECTOR_GRPC, http: COLLECTOR_HTTP } : {}) });
+  endings.push(() => collector.stop());
+  screen.step(`collector    grpc ${format(collector.grpc)}   http ${format(collector.http)}`);
+  return collector;
+}
+
+async function startShop(collector: Collector): Promise<Shop> {
+  const subnet = await trySubnet('127.0');
+  const shop = await Shop.create({ collector: collector.grpc, ...(subnet ? { subnet } : {}), keepFiles: keep });
+  endings.push(() => shop.stop());
+  const began = Date.now();
+  await shop.start();
+  const services = [...SERVICES, CONSUMER].map(name => `${name} x${shop.mesh.instances(name).length}`).join(', ');
+  screen.step(
+    `${shop.mesh.proxies.length} Envoys   ready in ${((Date.now() - began) / 1000).toFixed(1)} s: ${services}`,
+  );
+  return shop;
+}
+
+async function play(): Promise<number> {
+  const dir = await mkdtemp(join(tmpdir(), 'meshpulse-demo-'));
+  endings.push(() => rm(dir, { recursive: true, force: true }));
+  const collector = await startCollector(dir);
+  const shop = await startShop(collector);
+  const view = new CollectorView(collector);
+  endings.push(() => Promise.resolve(view.close()));
+  const scenario = new Scenario(shop, collector, view);
+  endings.push(() => scenario.stop());
+  const unseen = await scenario.play();
+  if (keep) await stay(shop, collector, scenario);
+  return unseen;
+}
+
+async function stay(shop: Shop, collector: Collector, scenario: Scenario): Promise<void> {
+  scenario.startTraffic();
+  screen.title('Staying up, with traffic; Ctrl-C ends it');
+  screen.note(`gateway    http://${format(shop.mesh.proxy('gateway').inbound)}/catalog`);
+  screen.note(`collector  http://${format(collector.http)}/   grpc ${format(collector.grpc)}`);
+  screen.note(`command    bin/meshpulse status --collector ${format(collector.grpc)}`);
+  screen.note(`files      ${shop.mesh.dir}`);
+  await new Promise<never>(() => {});
+}
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => {
+    screen.step('ending');
+    void end().finally(() => process.exit(INTERRUPTED));
+  });
+}
+
+try {
+  const unseen = await play();
+  await end();
+  process.exitCode = unseen === 0 ? 0 : 1;
+} catch (error) {
+  if (!ending) {
+    console.error(error);
+    await end();
+    process.exitCode = 1;
+  }
+}

@@ -1,0 +1,134 @@
+// The shop's applications. They know their neighbours by name and hand on trace headers; of meshpulse they
+// know nothing, but for two habits any application can have: telling its queue in an ORCA header (payment),
+// and telling a job's progress to its own sidecar (invoices).
+import { setTimeout as sleep } from 'node:timers/promises';
+import { callThrough, type AppRequest, type AppResponse, type Handler } from '../mesh/app.js';
+import type { Address } from '../mesh/address.js';
+
+export const BANK = 'bank.example.com';
+/** How long the nightly export takes: longer than a request may stay unseen. */
+export const EXPORT_MS = 9000;
+const ITEMS_PER_ORDER = 3;
+/** Charges that one payment instance works on at once; more wait in its queue. */
+const PAYMENT_WORKERS = 2;
+const CHARGE_MS = 25;
+
+const ok = (body = '{}'): AppResponse => ({ status: 200, body });
+const notFound: AppResponse = { status: 404 };
+
+/** Switches that the demo turns while the shop runs. */
+export interface Faults {
+  paymentBroken: boolean;
+}
+
+export function shopApp(): Handler {
+  return async request => {
+    if (request.method === 'GET' && request.path === '/catalog') return forward(request, 'stock', 'GET', '/items');
+    if (request.method === 'POST' && request.path === '/reports/daily') {
+      return forward(request, 'stock', 'POST', '/exports');
+    }
+    if (request.method === 'POST' && request.path.startsWith('/checkout/')) return checkout(request);
+    return notFound;
+  };
+}
+
+async function forward(request: AppRequest, host: string, method: string, path: string): Promise<AppResponse> {
+  const { status, body } = await request.call(host, method, path);
+  return { status, body };
+}
+
+/** Look at each item, reserve, charge; then mail and shipping at the same time. */
+async function checkout(request: AppRequest): Promise<AppResponse> {
+  for (let item = 0; item < ITEMS_PER_ORDER; item++) await request.call('stock', 'GET', `/items/${1000 + item}`);
+  await request.call('stock', 'POST', '/reserve');
+  const paid = await request.call('payment', 'POST', '/charge');
+  if (paid.status !== 200) {
+    await request.call('stock', 'POST', '/release');
+    return { status: 503, body: '{"error":"payment failed"}' };
+  }
+  await Promise.all([request.call('mail', 'POST', '/send'), request.call('stock', 'POST', '/ship')]);
+  return ok('{"state":"confirmed"}');
+}
+
+/** One instance of payment, with workers and a queue of its own. */
+export function paymentApp(faults: Faults): Handler {
+  let working = 0;
+  const waiting: (() => void)[] = [];
+
+  const work = async (request: AppRequest): Promise<number> => {
+    if (working >= PAYMENT_WORKERS) await new Promise<void>(go => waiting.push(go));
+    else working++;
+    try {
+      await sleep(CHARGE_MS);
+      if (faults.paymentBroken) return 503;
+      return (await request.call(BANK, 'POST', '/authorise')).status;
+    } finally {
+      // Hand the place on, or give it back.
+      const next = waiting.shift();
+      if (next) next();
+      else working--;
+    }
+  };
+
+  return async request => {
+    if (request.path !== '/charge') return notFound;
+    const status = await work(request);
+    return { status, headers: { 'endpoint-load-metrics': `TEXT named_metrics.queue=${waiting.length}` } };
+  };
+}
+
+export function stockApp(): Handler {
+  return async request => {
+    if (request.path === '/exports') await sleep(EXPORT_MS);
+    else await sleep(2);
+    return ok();
+  };
+}
+
+export function mailApp(): Handler {
+  return async () => {
+    await sleep(8);
+    return ok();
+  };
+}
+
+/** The bank stands outside the mesh. */
+export function bankApp(): Handler {
+  return async () => {
+    await sleep(5);
+    return ok();
+  };
+}
+
+export const PROGRESS_PATH = '/.well-known/meshpulse/progress';
+
+/** A consumer that nobody calls: it takes invoices from a queue and says how far it is. */
+export class InvoiceConsumer {
+  static readonly JOB = 'invoices';
+  static readonly OF = 200;
+  private readonly timer: NodeJS.Timeout;
+  done = 0;
+  /** Reports that its sidecar did not take. */
+  refused = 0;
+
+  constructor(private readonly sidecar: Address) {
+    this.timer = setInterval(() => void this.step(), 250);
+  }
+
+  private async step(): Promise<void> {
+    this.done = Math.min(this.done + 1, InvoiceConsumer.OF);
+    const left = InvoiceConsumer.OF - this.done;
+    const progress = `job="${InvoiceConsumer.JOB}", done=${this.done}, of=${InvoiceConsumer.OF}, queue=${left}, state=sending`;
+    try {
+      const headers = { 'x-mp-progress': progress };
+      const reply = await callThrough(this.sidecar, undefined, 'localhost', 'POST', PROGRESS_PATH, { headers });
+      if (reply.status !== 204) this.refused++;
+    } catch {
+      this.refused++;
+    }
+  }
+
+  stop(): void {
+    clearInterval(this.timer);
+  }
+}
