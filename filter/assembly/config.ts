@@ -84,17 +84,25 @@ export class Config extends JsonSink {
   static parse(ptr: usize, size: u32): Config {
     const config = new Config();
     if (size > 0) {
-      // Read a first time into the object; on a fault start again from the defaults.
       if (size > CONFIG_BYTES_MAX || !readJson(ptr, size, config)) {
-        const bad = new Config();
-        bad.readable = false;
-        bad.role = ROLE_NONE;
-        bad.edgeUnreadable = true;
-        bad.fault(size > CONFIG_BYTES_MAX ? 'pluginConfig: ' + size.toString() + ' bytes, at most ' + CONFIG_BYTES_MAX.toString() + ' are read; passing traffic through' : 'pluginConfig: not a JSON object; passing traffic through');
-        bad.finish();
-        return bad;
+        return Config.unreadable(
+          size > CONFIG_BYTES_MAX
+            ? 'pluginConfig: ' + size.toString() + ' bytes, at most ' + CONFIG_BYTES_MAX.toString() + ' are read'
+            : 'pluginConfig: not a JSON object',
+        );
       }
     }
+    config.finish();
+    return config;
+  }
+
+  /** Pass-through; a gateway still cleans its edge. */
+  static unreadable(why: string): Config {
+    const config = new Config();
+    config.readable = false;
+    config.role = ROLE_NONE;
+    config.edgeUnreadable = true;
+    config.fault(why + '; passing traffic through');
     config.finish();
     return config;
   }

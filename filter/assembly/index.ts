@@ -3,8 +3,16 @@
 //
 // Not exported on purpose: gRPC metadata callbacks (they re-enter the VM inside a failing call), and
 // stats updates (the host miscounts their size).
+import { body } from './body';
+import { clock } from './clock';
+import { log } from './end';
 import * as host from './host';
-import * as stream from './stream';
+import * as leader from './leader';
+import { requestHeaders } from './request';
+import { responseHeaders } from './response';
+import { createRoot, rootOf } from './roots';
+import { tellInFlight } from './running';
+import * as streams from './streams';
 import * as vm from './vm';
 
 export function proxy_abi_version_0_2_1(): void {}
@@ -25,90 +33,90 @@ export function proxy_on_configure(root: u32, size: u32): u32 {
 }
 
 export function proxy_on_context_create(context: u32, parent: u32): void {
-  if (parent == 0) vm.createRoot(context);
-  else stream.create(context, parent);
+  if (parent == 0) createRoot(context);
+  else streams.create(context, parent);
 }
 
 export function proxy_on_tick(root: u32): void {
   host.enter();
   if (vm.tickDue()) {
     vm.tick();
-    stream.tellInFlight();
+    tellInFlight();
   }
   host.leave();
 }
 
 export function proxy_on_queue_ready(root: u32, token: u32): void {
   host.enter();
-  vm.clock();
-  vm.onQueue(token);
+  clock();
+  leader.onQueue(token);
   host.leave();
 }
 
 export function proxy_on_grpc_receive(root: u32, token: u32, size: u32): void {
   host.enter();
-  vm.clock();
-  vm.onMessage(token, size);
+  clock();
+  leader.onMessage(token, size);
   host.leave();
 }
 
 export function proxy_on_grpc_close(root: u32, token: u32, status: u32): void {
   host.enter();
-  vm.clock();
-  vm.onClose(token);
+  clock();
+  leader.onClose(token);
   host.leave();
 }
 
 export function proxy_on_request_headers(context: u32, count: u32, end: u32): u32 {
   host.enter();
-  const action = stream.requestHeaders(context);
+  const action = requestHeaders(context);
   host.leave();
   return action;
 }
 
 export function proxy_on_request_body(context: u32, size: u32, end: u32): u32 {
   host.enter();
-  stream.body(context, size, false);
+  body(context, size, false);
   host.leave();
   return 0;
 }
 
 export function proxy_on_response_headers(context: u32, count: u32, end: u32): u32 {
   host.enter();
-  stream.responseHeaders(context);
+  responseHeaders(context);
   host.leave();
   return 0;
 }
 
 export function proxy_on_response_body(context: u32, size: u32, end: u32): u32 {
   host.enter();
-  stream.body(context, size, true);
+  body(context, size, true);
   host.leave();
   return 0;
 }
 
 export function proxy_on_log(context: u32): void {
   host.enter();
-  stream.log(context);
+  log(context);
   host.leave();
 }
 
 export function proxy_on_done(context: u32): u32 {
-  if (vm.rootOf(context) === null) return 1;
+  if (rootOf(context) === null) return 1;
   host.enter();
-  vm.clock();
+  clock();
   const done = vm.rootDone(context);
   host.leave();
   return done ? 1 : 0;
 }
 
 export function proxy_on_delete(context: u32): void {
-  if (vm.rootOf(context) !== null) {
+  if (rootOf(context) !== null) {
     vm.rootDeleted(context);
     return;
   }
   host.enter();
-  vm.clock();
-  stream.remove(context);
+  clock();
+  streams.remove(context);
   host.leave();
 }

@@ -30,6 +30,8 @@ export const K_HOSTILE: u32 = 3;
 /** Trace context: K_TRACE + position in trace.headers. */
 export const K_TRACE: u32 = 16;
 
+const REPEATED: i32 = -2;
+
 export let count: u32 = 0;
 /** Of all fields: sum of name and value sizes, as Envoy counts a header block. */
 export let bytes: u32 = 0;
@@ -45,6 +47,7 @@ export let iUpgrade: i32 = -1;
 export let iAttempt: i32 = -1;
 export let iGrpcStatus: i32 = -1;
 export let iOrca: i32 = -1;
+/** REPEATED when there is more than one: by W3C's word such a context is none. */
 export let iTraceparent: i32 = -1;
 export let iB3: i32 = -1;
 export let iXB3Trace: i32 = -1;
@@ -191,7 +194,7 @@ function classify(i: i32, name: usize, size: u32, c: u8): u32 {
     case 7: if (iUpgrade < 0 && T_UPGRADE.is(name, size)) iUpgrade = i; break;
     case 10: if (iUserAgent < 0 && T_USER_AGENT.is(name, size)) iUserAgent = i; break;
     case 11:
-      if (c == 0x74) { if (iTraceparent < 0 && T_TRACEPARENT.is(name, size)) iTraceparent = i; }
+      if (c == 0x74) { if (T_TRACEPARENT.is(name, size)) iTraceparent = iTraceparent == -1 ? i : REPEATED; }
       else if (c == 0x67) { if (iGrpcStatus < 0 && T_GRPC_STATUS.is(name, size)) iGrpcStatus = i; }
       else if (c == 0x78) {
         if (iXB3Span < 0 && T_X_B3_SPANID.is(name, size)) iXB3Span = i;

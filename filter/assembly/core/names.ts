@@ -6,7 +6,7 @@ import { copy, hash, isDigit, hexDigit, same, Text } from '../bytes';
 /** Operations per service; then `other`. */
 export const OPERATIONS_PER_SERVICE: u32 = 200;
 /** Operations and peers of one VM, all services together. */
-const ENTRIES_MAX: u32 = 4096;
+export const ENTRIES_MAX: u32 = 4096;
 const SLOTS: u32 = 8192;
 const TEXT_BYTES: u32 = 512 * 1024;
 /** Longest operation or peer name kept, bytes. */
@@ -21,8 +21,6 @@ const HASHES: usize = memory.data(32768, 16); // ENTRIES_MAX x u64
 const PTRS: usize = memory.data(16384, 16); // ENTRIES_MAX x u32
 const SIZES: usize = memory.data(8192, 16); // ENTRIES_MAX x u16
 const COUNTS: usize = memory.data(8192, 16); // operations of the peer with that id, u16
-/** Facts of a peer: bit 0 known, bit 1 in-mesh. */
-const FACTS: usize = memory.data(4096, 16);
 let entries: u32 = 0;
 let text: usize = 0;
 let textTop: u32 = 0;
@@ -39,8 +37,6 @@ export function init(): void {
 export function namePtr(id: u32): usize { return load<u32>(PTRS + id * 4); }
 export function nameSize(id: u32): u32 { return load<u16>(SIZES + id * 2); }
 
-export function facts(id: u32): u8 { return load<u8>(FACTS + id); }
-export function setFacts(id: u32, value: u8): void { store<u8>(FACTS + id, value); }
 
 function add(ptr: usize, size: u32, h: u64): u32 {
   const id = entries++;
@@ -163,4 +159,14 @@ function idLike(p: usize, size: u32): bool {
   if (hex == size && size >= 8) return true;
   if (tail > 0 && (beforeTail == 0x2d || beforeTail == 0x5f || beforeTail == 0x2e || beforeTail == 0x3a)) return true;
   return digits >= 4 || (size >= 16 && digits >= 2);
+}
+
+/** Name id of a cluster's host: the part behind the last `|` of `outbound|8080||shop.ns.svc`. */
+export function hostOf(cluster: u32): u32 {
+  const ptr = namePtr(cluster);
+  const size = nameSize(cluster);
+  for (let i: u32 = size; i > 0; i--) {
+    if (load<u8>(ptr + i - 1) == 0x7c) return peer(ptr + i, size - i);
+  }
+  return cluster;
 }

@@ -1,0 +1,53 @@
+// Time as the VM sees it: one monotonic reading per callback, and the wall clock as an offset to it.
+import * as host from './host';
+
+// Time, refreshed by every tick: wall = monotonic + offset.
+let wallOffsetUs: u64 = 0;
+export let nowNs: u64 = 0;
+
+export function nowMs(): u64 {
+  return nowNs / 1000000;
+}
+
+export function clock(): u64 {
+  nowNs = host.monotonicNs();
+  return nowNs;
+}
+
+export function wallAt(ns: u64): u64 {
+  return ns / 1000 + wallOffsetUs;
+}
+
+export function refreshClock(): void {
+  clock();
+  wallOffsetUs = host.wallUs() - nowNs / 1000;
+}
+
+const ID: usize = memory.data(32, 8);
+
+/** A random part of `ms`, so that a fleet does not act at once. */
+export function jitter(ms: u64): u64 {
+  host.random(ID, 8);
+  return ms / 2 + load<u64>(ID) % (ms / 2 + 1);
+}
+
+// How often to report: as configured, or as the collector wishes for a while.
+let interval: u32 = 1000;
+let hint: u32 = 0;
+let hintUntilMs: u64 = 0;
+/** A wish of the collector holds for so long, ms. */
+const HINT_MS: u64 = 60000;
+
+export function setInterval(ms: u32): void {
+  interval = ms;
+}
+
+export function wishInterval(ms: u32): void {
+  if (ms < 100 || ms > 60000) return;
+  hint = ms;
+  hintUntilMs = nowMs() + HINT_MS;
+}
+
+export function intervalMs(): u64 {
+  return (hint != 0 && nowMs() < hintUntilMs ? hint : interval) as u64;
+}

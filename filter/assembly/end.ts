@@ -1,0 +1,181 @@
+// The end of a request: judged, counted, made into rows.
+import { Text } from './bytes';
+import * as batches from './batches';
+import { clock, nowNs, wallAt } from './clock';
+import { EVENTS_ALL, EVENTS_FAILURES, ROLE_FULL } from './config';
+import * as names from './core/names';
+import * as trace from './core/trace';
+import { Row } from './core/wire';
+import { describe } from './describe';
+import * as host from './host';
+import * as identity from './identity';
+import { parsePairs } from './own-headers';
+import { reporting, Root, sideOf } from './roots';
+import * as status from './status';
+import {
+  B_IN_MESH, B_LOGGED, B_ORDERED, B_SEEN, EDGE, F_CALL, F_ENTRY, F_EXTERNAL, F_GRPC, F_LOCAL_REPLY, F_STREAM, F_UNSEEN, find, OUTBOUND, settle, Stream,
+} from './streams';
+
+const O_OK: u32 = 1;
+const O_FAILED: u32 = 2;
+const O_DECLINED: u32 = 3;
+const O_CANCELLED: u32 = 4;
+
+// Envoy's response flags that decide an outcome.
+const RF_DOWNSTREAM_END: u64 = 1 << 14; // DC
+const RF_FAILURES: u64 =
+  (1 << 1) | (1 << 2) | (1 << 3) | (1 << 4) | (1 << 5) | (1 << 6) | (1 << 7) | (1 << 15) | (1 << 16) | (1 << 19) | (1 << 22) | (1 << 23);
+
+const P_CODE = new Text('response\0code');
+const P_FLAGS = new Text('response\0flags');
+const P_GRPC_STATUS = new Text('response\0grpc_status');
+const P_DETAILS = new Text('response\0code_details');
+const P_ATTEMPTS = new Text('upstream\0request_attempt_count');
+const P_WAIT = new Text('upstream\0cx_pool_ready_duration');
+const P_REQUEST_BYTES = new Text('request\0total_size');
+const P_RESPONSE_BYTES = new Text('response\0total_size');
+const P_CUID = new Text('cuid');
+const T_VIA_UPSTREAM = new Text('via_upstream');
+
+export function log(context: u32): void {
+  const at = find(context);
+  if (at == 0) return;
+  const s = changetype<Stream>(at);
+  const root = changetype<Root>(s.root);
+  if (root.config.role != ROLE_FULL || (s.bits & B_LOGGED) != 0) return;
+  s.bits |= B_LOGGED;
+  if (s.side == 0) s.side = sideOf(root);
+  clock();
+  host.setProperty(P_CUID.ptr, P_CUID.size, identity.CUID, 36);
+  if ((s.bits & B_SEEN) == 0) {
+    // Rejected before us: only now do we hear of it.
+    s.startNs = nowNs;
+    if (parsePairs(host.REQUEST_HEADERS, root)) {
+      trace.read();
+      describe(s, root);
+    }
+    s.flags |= F_UNSEEN;
+  }
+  settle(s);
+  finish(s, root);
+}
+
+function finish(s: Stream, root: Root): void {
+  const responseFlags = host.getNumber(P_FLAGS.ptr, P_FLAGS.size, 0);
+  if (s.status == 0) s.status = host.getNumber(P_CODE.ptr, P_CODE.size, 0) as u32;
+  let statusBits = s.status & 0xffff;
+  let grpc: i64 = -1;
+  if ((s.flags & F_GRPC) != 0) {
+    grpc = host.getNumber(P_GRPC_STATUS.ptr, P_GRPC_STATUS.size, u64.MAX_VALUE) as i64;
+    if (grpc >= 0 && grpc < 200) statusBits |= ((grpc as u32) + 1) << 16;
+    else grpc = -1;
+  }
+  let details: u32 = 0;
+  let local = false;
+  const odd = responseFlags != 0 || s.status == 0 || s.status >= 400 || ((root.orderSeen & (1 << s.side)) != 0 && (s.bits & B_ORDERED) == 0);
+  if (odd) {
+    const m = host.mark();
+    if (host.getProperty(P_DETAILS.ptr, P_DETAILS.size) == host.OK && host.dataSize > 0) {
+      if (T_VIA_UPSTREAM.is(host.dataPtr, host.dataSize)) {
+        // It went upstream and `order` was not there: from now on `full` writes the headers again.
+        if ((s.bits & (B_SEEN | B_ORDERED)) == B_SEEN) root.orderSeen &= ~(1 << s.side);
+      } else {
+        local = true;
+        details = names.detail(host.dataPtr, host.dataSize);
+      }
+    }
+    host.release(m);
+  }
+  if (local) s.flags |= F_LOCAL_REPLY;
+  const outcome = judge(s.status, grpc, responseFlags, s.flags);
+  const elapsed = nowNs > s.startNs ? (nowNs - s.startNs) / 1000 : 0;
+  const streamed = (s.flags & F_STREAM) != 0;
+  const duration: u32 = streamed ? 0 : elapsed > 0xffffffff ? 0xffffffff : (elapsed as u32);
+  const waitNs = host.getNumber(P_WAIT.ptr, P_WAIT.size, u64.MAX_VALUE);
+  const hasWait = waitNs != u64.MAX_VALUE;
+  const wait: u32 = hasWait ? (waitNs / 1000 > 0xffffffff ? 0xffffffff : ((waitNs / 1000) as u32)) : 0;
+  if (s.side != OUTBOUND) status.observe(outcome == O_FAILED, streamed, duration, wait, hasWait);
+  if (!reporting) return;
+  if (s.side != OUTBOUND) row(s, root, false, outcome, statusBits, responseFlags as u32, duration, wait, details);
+  if (s.side == OUTBOUND || (s.side == EDGE && s.peerService != 0)) row(s, root, true, outcome, statusBits, responseFlags as u32, duration, wait, details);
+}
+
+/** What the outcome means, as the contract's "Early rollback" defines it. */
+function judge(status: u32, grpc: i64, responseFlags: u64, flags: u32): u32 {
+  if ((responseFlags & RF_FAILURES) != 0 && (responseFlags & RF_DOWNSTREAM_END) == 0 && (status >= 500 || status == 0 || grpc > 0)) return O_FAILED;
+  if ((responseFlags & RF_DOWNSTREAM_END) != 0) return O_CANCELLED;
+  if (grpc > 0) {
+    if (grpc == 1) return O_CANCELLED;
+    if (grpc == 2 || grpc == 4 || grpc == 8 || grpc == 13 || grpc == 14 || grpc == 15) return O_FAILED;
+    return O_DECLINED;
+  }
+  if (status == 0) return O_CANCELLED;
+  if (status >= 500) return O_FAILED;
+  if (status >= 400) return O_DECLINED;
+  return O_OK;
+}
+
+function row(s: Stream, root: Root, call: bool, outcome: u32, status: u32, responseFlags: u32, duration: u32, wait: u32, details: u32): void {
+  let flags = s.flags;
+  if (call) {
+    flags = (flags & ~F_ENTRY) | F_CALL;
+    if ((s.bits & B_IN_MESH) == 0 && s.peerService != 0) flags |= F_EXTERNAL;
+  }
+  const operation = call ? s.callOperation : s.operation;
+  let attempts: u32 = 0;
+  if (call) {
+    const n = host.getNumber(P_ATTEMPTS.ptr, P_ATTEMPTS.size, 0);
+    attempts = n > 255 ? 255 : (n as u32);
+  }
+  const bits = flags | (outcome << 16) | (s.source << 20) | (attempts << 24);
+  const config = root.config;
+  let weight: u32 = 0;
+  if (config.events != EVENTS_ALL) {
+    // Exact counts leave out the attempts: a total per (operation, status, flags) must stay small.
+    batches.countOnly(operation, status, responseFlags, bits & 0x000fffff, duration);
+    if (config.events == EVENTS_FAILURES) {
+      if (outcome != O_FAILED) return;
+    } else {
+      if (!sampled(s, config.ratio)) return;
+      weight = config.ratio > 0 ? (Math.round(1 / config.ratio) as u32) : 1;
+    }
+  }
+  const at = batches.newRow();
+  if (at == 0) return;
+  const r = changetype<Row>(at);
+  r.endUs = wallAt(nowNs);
+  r.keyHi = s.keyHi;
+  r.keyLo = s.keyLo;
+  r.requestHi = s.requestHi;
+  r.requestLo = s.requestLo;
+  r.event = call ? s.callEvent : s.event;
+  r.spanIn = s.spanIn;
+  r.spanOut = s.spanOut;
+  r.peerHi = call ? s.calleeHi : s.peerHi;
+  r.peerLo = call ? s.calleeLo : s.peerLo;
+  r.durationUs = duration;
+  r.operation = operation;
+  r.peerService = call ? names.hostOf(s.peerService) : 0;
+  r.status = status;
+  r.responseFlags = responseFlags;
+  r.flags = bits;
+  r.waitUs = wait;
+  r.details = details;
+  r.weight = weight;
+  if ((flags & F_STREAM) != 0) {
+    r.requestBytes = saturate(host.getNumber(P_REQUEST_BYTES.ptr, P_REQUEST_BYTES.size, 0));
+    r.responseBytes = saturate(host.getNumber(P_RESPONSE_BYTES.ptr, P_RESPONSE_BYTES.size, 0));
+  }
+  if (config.plainIds && s.source == trace.KEY_HEADER && host.getHeader(host.REQUEST_HEADERS, root.transactionHeader.ptr, root.transactionHeader.size) == host.OK) batches.rowText(r, host.dataPtr, host.dataSize);
+  batches.commit(outcome == O_FAILED);
+}
+
+function saturate(value: u64): u32 {
+  return value > 0xffffffff ? 0xffffffff : (value as u32);
+}
+
+/** The same choice everywhere for one transaction. */
+function sampled(s: Stream, ratio: f64): bool {
+  const mixed = (s.keyHi ^ s.keyLo) * 0x9e3779b97f4a7c15;
+  return ((mixed >> 32) as f64) < ratio * 4294967296.0;
+}

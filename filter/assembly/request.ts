@@ -1,0 +1,125 @@
+// Request headers: where the filter meets a request, and all it does to it.
+//
+// Two chains can touch one request: the downstream `full` filter, which sees everything, and, when
+// Envoy itself traces, the upstream `order` filter, which alone sees the headers as they go out (per
+// attempt, after injection). When `order` is there it writes all headers, and `full` leaves them
+// alone: one rewrite instead of two, and no route is looked up again. `full` learns from each request
+// whether it is.
+import { Text } from './bytes';
+import { clock } from './clock';
+import { ROLE_NONE } from './config';
+import * as h from './core/headers';
+import * as trace from './core/trace';
+import { describe } from './describe';
+import * as doubts from './doubts';
+import * as host from './host';
+import * as identity from './identity';
+import { order, push } from './order';
+import { clean, parsePairs, readApp, stampRequest } from './own-headers';
+import { Root, sideOf } from './roots';
+import * as status from './status';
+import * as streams from './streams';
+import { B_CALL, B_EVENT, B_IN_MESH, B_PEER_TRUSTED, B_SEEN, B_STAMP, B_STREAM, EDGE, F_STREAM, find, INBOUND, OUTBOUND, Stream } from './streams';
+import { closedPath, wellKnown } from './well-known';
+
+const CONTINUE: u32 = 0;
+const STOP: u32 = 1;
+
+let trapArmed: bool = false;
+const T_TRAP = new Text('x-test-trap');
+
+/** Test builds only: a request with x-test-trap traps the VM. */
+export function armTrap(): void {
+  trapArmed = true;
+}
+
+export function requestHeaders(context: u32): u32 {
+  if (context == streams.orderContext && streams.orderRoot != 0) {
+    order(changetype<Root>(streams.orderRoot));
+    return CONTINUE;
+  }
+  const at = find(context);
+  if (at == 0) {
+    if (context == streams.untrackedContext && streams.untrackedRoot != 0) clean(changetype<Root>(streams.untrackedRoot));
+    return CONTINUE;
+  }
+  const s = changetype<Stream>(at);
+  const root = changetype<Root>(s.root);
+  const side = sideOf(root);
+  s.side = side;
+  if (root.config.role == ROLE_NONE) {
+    if (root.config.edge) clean(root);
+    return CONTINUE;
+  }
+  if (!parsePairs(host.REQUEST_HEADERS, root)) {
+    clean(root);
+    return CONTINUE;
+  }
+  s.bits |= B_SEEN;
+  s.startNs = clock();
+  trace.read();
+  describe(s, root);
+  if (trapArmed && host.getHeader(host.REQUEST_HEADERS, T_TRAP.ptr, T_TRAP.size) == host.OK) unreachable();
+  if (wellKnown(side) || closedPath(root, side)) return STOP;
+  enterFlight(s, side);
+  rewrite(s, root);
+  return CONTINUE;
+}
+
+function enterFlight(s: Stream, side: i32): void {
+  let events: i32 = 0;
+  let calls: i32 = 0;
+  let streams: i32 = 0;
+  if (side != OUTBOUND) {
+    s.bits |= B_EVENT;
+    events = 1;
+  } else {
+    s.bits |= B_CALL;
+    calls = 1;
+  }
+  if (side != OUTBOUND && (s.flags & F_STREAM) != 0) {
+    s.bits |= B_STREAM;
+    streams = 1;
+  }
+  status.count(events, calls, streams);
+}
+
+/** Decides what happens to the request's headers, and does it unless `order` will. */
+function rewrite(s: Stream, root: Root): void {
+  const trusted = (s.bits & B_PEER_TRUSTED) != 0;
+  const mesh = (s.bits & B_IN_MESH) != 0;
+  let dropOwn = false;
+  let app = false;
+  if (s.side == INBOUND) dropOwn = !trusted;
+  else if (s.side == EDGE) dropOwn = true;
+  else {
+    // The app's own copies of a former hop go; its progress is read, its compensation mark stays.
+    app = readApp(s.callEvent);
+    h.dropField(h.iCuid);
+    h.dropField(h.iMpStatus);
+    h.dropField(h.iMpProgress);
+    if (!mesh || (h.iMpRollback >= 0 && h.valueSize(h.iMpRollback) > 64)) h.dropField(h.iMpRollback);
+  }
+  const drop = h.hostileCount > 0 || (dropOwn && h.ownCount > 0);
+  const wantStamp = s.side != INBOUND && mesh;
+  if ((root.orderSeen & (1 << s.side)) != 0 && !drop) {
+    if (wantStamp) s.bits |= B_STAMP;
+    push(s);
+    return;
+  }
+  if (wantStamp) stampRequest(s, root, app);
+  else push(s);
+  if (h.stampsPending() > 0 && h.stampsBreak()) {
+    h.clearStamps();
+    doubts.countUnstamped();
+  }
+  const move = h.disordered && h.count <= h.FIELDS_MAX;
+  if (wantStamp) push(s);
+  if (!drop && !move && h.stampsPending() == 0) return;
+  if (!h.write(move, dropOwn, true)) {
+    doubts.countUnstamped();
+    if (drop) clean(root);
+    return;
+  }
+  host.setPairs(host.REQUEST_HEADERS, h.outPtr, h.outSize);
+}

@@ -1,0 +1,80 @@
+// What runs now: requests older than report.inFlightMs are told while they run.
+import * as batches from './batches';
+import { nowMs, nowNs } from './clock';
+import * as names from './core/names';
+import * as wire from './core/wire';
+import { reporting, Root } from './roots';
+import { own } from './shares';
+import { B_CALL, B_EVENT, B_LISTED, F_CALL, F_ENTRY, oldest, Stream } from './streams';
+
+const LIST_MAX: u32 = 256;
+const LIST_PERIOD_MS: u64 = 1000;
+let lastListMs: u64 = 0;
+let lastFullListMs: u64 = 0;
+let listed: bool = false;
+
+/** Tells the collector what has been running for longer than report.inFlightMs. */
+export function tellInFlight(): void {
+  const ms = nowMs();
+  if (!reporting || ms - lastListMs < LIST_PERIOD_MS) return;
+  lastListMs = ms;
+  let any = false;
+  let fresh = false;
+  let soonest: u64 = u64.MAX_VALUE;
+  for (let p = oldest; p != 0; p = changetype<Stream>(p).next) {
+    const s = changetype<Stream>(p);
+    const limit = changetype<Root>(s.root).config.inFlightMs as u64;
+    if (limit < soonest) soonest = limit;
+    if ((s.bits & (B_EVENT | B_CALL)) == 0) continue;
+    if (nowNs < s.startNs + limit * 1000000) break; // younger ones follow
+    any = true;
+    if ((s.bits & B_LISTED) == 0) fresh = true;
+  }
+  if (!any) {
+    if (listed) write(false);
+    listed = false;
+    return;
+  }
+  if (!fresh && ms - lastFullListMs < soonest) return;
+  lastFullListMs = ms;
+  listed = true;
+  write(true);
+}
+
+function write(withItems: bool): void {
+  wire.start();
+  const mark = wire.open(4);
+  wire.putFixed64(1, own.id);
+  let n: u32 = 0;
+  let omitted: u32 = 0;
+  for (let p = oldest; withItems && p != 0; p = changetype<Stream>(p).next) {
+    const s = changetype<Stream>(p);
+    const root = changetype<Root>(s.root);
+    if ((s.bits & (B_EVENT | B_CALL)) == 0) continue;
+    if (nowNs < s.startNs + (root.config.inFlightMs as u64) * 1000000) break;
+    if (n >= LIST_MAX || wire.room() < 1024) {
+      omitted++;
+      continue;
+    }
+    n++;
+    s.bits |= B_LISTED;
+    const call = (s.bits & B_CALL) != 0;
+    const operation = call ? s.callOperation : s.operation;
+    const inner = wire.open(2);
+    wire.putFixed64(1, call ? s.callEvent : s.event);
+    wire.putFixed64(2, s.keyHi);
+    wire.putFixed64(3, s.keyLo);
+    wire.putFixed64(4, s.requestHi);
+    wire.putFixed64(5, s.requestLo);
+    wire.putBytes(6, names.namePtr(operation), names.nameSize(operation));
+    wire.putVarint(7, ((s.flags & (call ? ~F_ENTRY : 0xffffffff)) | (call ? F_CALL : 0) | (s.source << 20)) as u64);
+    wire.putVarint(8, (nowNs - s.startNs) / 1000000);
+    const peer = call ? names.hostOf(s.peerService) : 0;
+    wire.putBytes(9, names.namePtr(peer), names.nameSize(peer));
+    wire.putUuid(10, call ? s.calleeHi : s.peerHi, call ? s.calleeLo : s.peerLo);
+    wire.close(inner);
+  }
+  wire.putVarint(3, omitted);
+  wire.close(mark);
+  batches.tell();
+}
