@@ -28,6 +28,12 @@ const FALLBACK_RETRY_MS: u64 = 60000;
 const UNARY_TIMEOUT_MS: u32 = 5000;
 /** A message is sent when it has grown to this size, bytes. */
 const MESSAGE_BYTES: u32 = 64 * 1024;
+/** So small that hello, status and the largest batch still fit behind it, bytes. */
+const UNARY_BYTES: u32 = 16 * 1024;
+/** Fragments of one message. */
+const PARTS_MAX: u32 = 128;
+/** Fragments forwarded in one callback. */
+const FORWARD_MAX: u32 = 4096;
 const REPLY_BYTES_MAX: u32 = 64 * 1024;
 /** First byte of a fragment with `progress`. */
 const PROGRESS_TAG: u8 = (5 << 3) | 2;
@@ -273,40 +279,38 @@ function unaryFailed(): void {
 export function drain(): void {
   if (!leading || (stream == 0 && !unaryMode)) return;
   if (unaryMode && (unaryBusy || nowMs() < unaryRetryMs)) return;
-  wire.start();
+  const full = unaryMode ? UNARY_BYTES : MESSAGE_BYTES;
   let parts: u32 = 0;
   let hasProgress = false;
-  for (let i: u32 = 0; i < 4096; i++) {
+  wire.start();
+  for (let i: u32 = 0; i < FORWARD_MAX; i++) {
     const m = host.mark();
     if (host.dequeue(queueToken) != host.OK) {
       host.release(m);
       break;
     }
-    // Room for hello and status of a unary request stays free.
     const progress = host.dataSize > 0 && load<u8>(host.dataPtr) == PROGRESS_TAG;
-    if (progress && hasProgress) {
-      // One VM's jobs fill a message's share of them. In a unary request the former ones stand.
+    // One VM's jobs fill a message's share of them.
+    if (parts > 0 && ((progress && hasProgress) || host.dataSize > wire.room())) {
       if (unaryMode) {
         host.release(m);
-        continue;
+        continue; // only jobs can be here, and they are told again when they change
       }
       send();
-      parts = 0;
       wire.start();
-      hasProgress = false;
-    }
-    if (host.dataSize + 40000 <= wire.room()) {
-      hasProgress = hasProgress || progress;
-      wire.putRaw(host.dataPtr, host.dataSize);
-      parts++;
-    }
-    host.release(m);
-    if (wire.outSize() >= MESSAGE_BYTES || parts >= 128) {
-      send();
       parts = 0;
       hasProgress = false;
+    }
+    wire.putRaw(host.dataPtr, host.dataSize);
+    host.release(m);
+    hasProgress = hasProgress || progress;
+    parts++;
+    if (wire.outSize() >= full || parts >= PARTS_MAX) {
+      send();
       if (unaryMode) return;
       wire.start();
+      parts = 0;
+      hasProgress = false;
     }
   }
   if (parts > 0) send();
