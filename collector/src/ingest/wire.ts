@@ -21,6 +21,9 @@ export const FIXED64 = 1;
 export const LENGTH = 2;
 export const FIXED32 = 5;
 
+/** A 64-bit id as 16 lower-case hex digits. */
+export const hexOfId = (id: bigint): string => id.toString(16).padStart(16, '0');
+
 /** Largest 64-bit value taken as a number; sequence numbers and counts never get near it. */
 const SAFE_HIGH_WORD = 0x1fffff;
 

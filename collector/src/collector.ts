@@ -1,0 +1,176 @@
+// The collector as a whole: its parts wired together, started, and stopped in order.
+
+import { systemClock, type Clock } from './clock.js';
+import type { Address, Config } from './config.js';
+import { HttpServer } from './http/server.js';
+import { Applier } from './ingest/apply.js';
+import { Ingest } from './ingest/ingest.js';
+import { IngestTotals } from './ingest/totals.js';
+import type { Logger } from './log.js';
+import { collect } from './metrics/collect.js';
+import { Exporter } from './metrics/exporter.js';
+import { VERSION } from './paths.js';
+import { recovery, snapshotSource, type Recovered } from './recover.js';
+import { Counts } from './registry/counts.js';
+import { Edges } from './registry/edges.js';
+import { Registry } from './registry/registry.js';
+import { PeerLimiter } from './rpc/limits.js';
+import type { ReadParts } from './rpc/parts.js';
+import { RpcServer } from './rpc/server.js';
+import { MemoryStore } from './store/memory.js';
+import { Transactions } from './transactions/index.js';
+
+export interface CollectorOptions {
+  readonly config: Config;
+  readonly log: Logger;
+  /** The machine's clock if absent. */
+  readonly clock?: Clock;
+}
+
+export interface RunningCollector {
+  /** `HOST:PORT` that is really listened on. */
+  readonly grpc: string;
+  readonly http: string;
+  /** Lets leases and deadlines run out as of now; the collector does so by itself four times a second. */
+  tick(): void;
+  /** Drains and stops. A second call waits for the first. */
+  stop(): Promise<void>;
+}
+
+const TICK_MS = 250;
+
+/** Calls still under way at the end of the drain are cut off after this long. */
+const STOP_GRACE_MS = 1000;
+
+/** Producers remembered a life: one a worker thread of its proxy, and those of former starts. */
+const POSITIONS_PER_LIFE = 8;
+
+/**
+ * Starts a collector: recovers what the store kept, then listens.
+ *
+ * @throws ConfigError when an address or the data folder cannot be had
+ */
+export async function startCollector({
+  config,
+  log,
+  clock = systemClock(),
+}: CollectorOptions): Promise<RunningCollector> {
+  const registry = new Registry({
+    clock,
+    retainMs: config.retainLivesMs,
+    retainMax: config.retainLivesMax,
+    instancesMax: config.instancesMax,
+  });
+  const counts = new Counts();
+  const edges = new Edges();
+  const totals = new IngestTotals();
+  const transactions = new Transactions({
+    clock,
+    retainMs: config.retainEventsMs,
+    retainFailedMs: config.retainFailedMs,
+    retainFlowMs: config.retainFlowMs,
+    transactionsMax: config.transactionsMax,
+    resolveService: cuid => registry.find(cuid)?.service,
+  });
+  const applier = new Applier(registry, counts, edges, transactions);
+  const store = new MemoryStore({
+    ...(config.dataDir === undefined ? {} : { dataDir: config.dataDir }),
+    retainMs: config.retainFailedMs,
+    logBytesMax: config.dataDirBytesMax,
+    positionsMax: config.instancesMax * POSITIONS_PER_LIFE,
+    log,
+  });
+  const recovered: Recovered = { lives: 0, batches: 0, countingSinceUs: clock.nowUs() };
+  const recoverParts = { clock, registry, counts, applier, transactions, totals };
+  await store.open(recovery(recoverParts, recovered), snapshotSource(recoverParts, recovered));
+  if (config.dataDir !== undefined) log.info({ ...recovered }, 'state recovered');
+
+  const ingest = new Ingest({
+    clock,
+    registry,
+    counts,
+    store,
+    transactions,
+    applier,
+    totals,
+    log,
+    streamsMax: config.streamsMax,
+  });
+  const limiter = new PeerLimiter(config.peerMessagesPerSecond);
+  const reads: ReadParts = { clock, registry, counts, transactions, countingSinceUs: () => recovered.countingSinceUs };
+  const rpc = new RpcServer({ ingest, limiter, totals, clock, log }, reads, config, log);
+  const unlinked = (): number => transactions.unlinked;
+  const exporter = new Exporter(config.metricsSeriesMax, emit =>
+    collect({ clock, registry, counts, edges, ingest, totals, store, unlinked }, emit),
+  );
+  let ready = false;
+  const http = new HttpServer({ reads, metrics: () => exporter.render(), ready: () => ready, log });
+
+  const tick = (): void => {
+    registry.tick();
+    ingest.tick();
+    transactions.tick(clock.nowUs());
+  };
+  const grpcPort = await rpc.listen(config.grpc).catch(closing(store));
+  const httpPort = await http.listen(config.http).catch(async (error: unknown) => {
+    await rpc.stop(0);
+    return closing(store)(error);
+  });
+  const timer = setInterval(tick, TICK_MS);
+  ready = true;
+  rpc.serving(true);
+
+  const stop = async (): Promise<void> => {
+    ready = false;
+    rpc.serving(false);
+    await drain(ingest, config.drainMs);
+    clearInterval(timer);
+    await rpc.stop(STOP_GRACE_MS);
+    await store.close();
+    await http.stop();
+  };
+  let stopping: Promise<void> | undefined;
+  return {
+    grpc: text(config.grpc, grpcPort),
+    http: text(config.http, httpPort),
+    tick,
+    stop: () => (stopping ??= stop()),
+  };
+}
+
+/** What the log says at start: version, settings, and what a restart would lose. */
+export function announceStart(config: Config, running: RunningCollector, log: Logger): void {
+  for (const note of config.notes) log.warn(note);
+  log.info(
+    { version: VERSION, grpc: running.grpc, http: running.http, settings: config.effective },
+    'collector started',
+  );
+  if (config.dataDir === undefined) {
+    log.warn(
+      'without --data-dir a restart loses lives and addresses, counts, transactions, flow and producer positions',
+    );
+  }
+}
+
+/** How often it is looked whether the streams have gone, ms. */
+const DRAIN_CHECK_MS = 20;
+
+/** Asks all streams to go elsewhere, waits until they have, at most `drainMs`, and ends the rest. */
+async function drain(ingest: Ingest, drainMs: number): Promise<void> {
+  ingest.drain(drainMs);
+  const endMs = performance.now() + drainMs;
+  while (ingest.streams > 0 && performance.now() < endMs) {
+    await new Promise(resolve => setTimeout(resolve, DRAIN_CHECK_MS));
+  }
+  ingest.endAll();
+}
+
+const closing =
+  (store: MemoryStore) =>
+  async (error: unknown): Promise<never> => {
+    await store.close();
+    throw error;
+  };
+
+const text = ({ host }: Address, port: number): string =>
+  host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;

@@ -1,0 +1,273 @@
+// The collector's settings: read from the command line, then the environment, then the file, then the
+// defaults; the first that says something wins. Everything is checked before anything is started.
+
+import { parseDocument } from 'yaml';
+import { ConfigError } from './errors.js';
+import type { LogLevel } from './log.js';
+import { rangeOf, SETTINGS, type Kind, type Setting, type SettingName } from './settings.js';
+
+export interface Address {
+  readonly host: string;
+  /** 0 = any free one. */
+  readonly port: number;
+}
+
+export interface Config {
+  readonly grpc: Address;
+  readonly http: Address;
+  readonly dataDir: string | undefined;
+  readonly dataDirBytesMax: number;
+  readonly insecure: boolean;
+  readonly logLevel: LogLevel;
+  readonly retainLivesMs: number;
+  readonly retainLivesMax: number;
+  readonly retainEventsMs: number;
+  readonly retainFailedMs: number;
+  readonly retainFlowMs: number;
+  readonly transactionsMax: number;
+  readonly instancesMax: number;
+  readonly metricsSeriesMax: number;
+  readonly messageBytesMax: number;
+  readonly streamsMax: number;
+  readonly peerStreamsMax: number;
+  readonly peerMessagesPerSecond: number;
+  readonly sessionMemoryMax: number;
+  readonly drainMs: number;
+  /** Sentences about what was adjusted, for the log. */
+  readonly notes: readonly string[];
+  /** Name to value, as written or by default, for the log. */
+  readonly effective: Readonly<Record<string, string>>;
+}
+
+type Origin = 'flag' | 'environment' | 'file' | 'default';
+
+interface Value {
+  readonly text: string;
+  readonly origin: Origin;
+}
+
+/**
+ * @param args     arguments after `collector`
+ * @param env      the environment
+ * @param readFile reads the file that `--config` names
+ * @throws ConfigError with one line that names field, value, range and remedy
+ */
+export function readConfig(
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+  readFile: (path: string) => string,
+): Config {
+  const flags = parseFlags(args);
+  const file = parseFile(flags.get('config') ?? env['MESHPULSE_CONFIG'], readFile);
+  const valueOf = (name: SettingName): Value => {
+    const flag = flags.get(name);
+    if (flag !== undefined) return { text: flag, origin: 'flag' };
+    const variable = env[variableOf(name)];
+    if (variable !== undefined && variable !== '') return { text: variable, origin: 'environment' };
+    const line = file.get(name);
+    if (line !== undefined) return { text: line, origin: 'file' };
+    return { text: SETTINGS[name].default, origin: 'default' };
+  };
+  return build(valueOf);
+}
+
+export const variableOf = (name: string): string => `MESHPULSE_${name.toUpperCase().replaceAll('-', '_')}`;
+
+function build(valueOf: (name: SettingName) => Value): Config {
+  const notes: string[] = [];
+  const parse = <T>(name: SettingName, read: (name: SettingName, value: Value) => T): T => read(name, valueOf(name));
+  checkStore(valueOf('store'));
+  const insecure = parse('insecure', flag);
+  const retainEventsMs = parse('retain-events', range);
+  const dataDir = valueOf('data-dir').text;
+  const config: Config = {
+    grpc: parse('grpc', (name, value) => address(name, value, insecure)),
+    http: parse('http', (name, value) => address(name, value, insecure)),
+    dataDir: dataDir === '' ? undefined : dataDir,
+    dataDirBytesMax: parse('data-dir-bytes-max', range),
+    insecure,
+    logLevel: parse('log-level', choice) as LogLevel,
+    retainLivesMs: parse('retain-lives', range),
+    retainLivesMax: parse('retain-lives-max', range),
+    retainEventsMs,
+    retainFailedMs: atLeast(retainEventsMs, parse('retain-failed', range), valueOf, notes),
+    retainFlowMs: parse('retain-flow', range),
+    transactionsMax: parse('transactions-max', range),
+    instancesMax: parse('instances-max', range),
+    metricsSeriesMax: parse('metrics-series-max', range),
+    messageBytesMax: parse('message-bytes-max', range),
+    streamsMax: parse('streams-max', range),
+    peerStreamsMax: parse('peer-streams-max', range),
+    peerMessagesPerSecond: parse('peer-messages-per-second', range),
+    sessionMemoryMax: parse('session-memory-max', range),
+    drainMs: parse('drain-time', range),
+    notes,
+    effective: Object.fromEntries(NAMES.map(name => [name, valueOf(name).text])),
+  };
+  return config;
+}
+
+const NAMES = Object.keys(SETTINGS) as SettingName[];
+
+/** `--name value`, `--name=value`, and `--name` alone for flags. */
+function parseFlags(args: readonly string[]): Map<string, string> {
+  const flags = new Map<string, string>();
+  for (let i = 0; i < args.length; i++) {
+    const arg = args[i]!;
+    const match = /^--([a-z][a-z-]*)(?:=(.*))?$/s.exec(arg);
+    const name = match?.[1] ?? '';
+    if (name !== 'config' && !(name in SETTINGS)) throw unknown('option', arg.split('=')[0]!);
+    if (flags.has(name)) throw new ConfigError(`--${name} is given twice; give it once`);
+    if (match?.[2] !== undefined) flags.set(name, match[2]);
+    else if (name in SETTINGS && SETTINGS[name as SettingName].kind.type === 'flag') flags.set(name, 'true');
+    else if (i + 1 < args.length) flags.set(name, args[++i]!);
+    else throw new ConfigError(`--${name} has no value; write --${name} VALUE`);
+  }
+  return flags;
+}
+
+function parseFile(path: string | undefined, readFile: (path: string) => string): Map<string, string> {
+  const values = new Map<string, string>();
+  if (path === undefined || path === '') return values;
+  for (const [key, value] of Object.entries(parseYaml(path, readFile))) {
+    if (!(key in SETTINGS)) throw unknown('key', key, ` in ${path}`);
+    if (value === null || typeof value === 'object') {
+      throw new ConfigError(`${key} in ${path} is not a single value; write ${key}: VALUE`);
+    }
+    values.set(key, String(value as string | number | boolean));
+  }
+  return values;
+}
+
+function parseYaml(path: string, readFile: (path: string) => string): object {
+  let text: string;
+  try {
+    text = readFile(path);
+  } catch (error) {
+    throw new ConfigError(
+      `--config ${path} cannot be read (${(error as Error).message}); give the path of a YAML file`,
+    );
+  }
+  const document = parseDocument(text);
+  const fault = document.errors[0];
+  if (fault !== undefined) throw new ConfigError(`--config ${path}: ${fault.message.split('\n')[0]}`);
+  const content: unknown = document.toJS({ maxAliasCount: 0 });
+  if (content === null) return {};
+  if (typeof content !== 'object' || Array.isArray(content)) {
+    throw new ConfigError(`--config ${path} is not a list of settings; write one NAME: VALUE a line`);
+  }
+  return content;
+}
+
+function unknown(what: string, name: string, where = ''): ConfigError {
+  const bare = name.replace(/^-+/, '');
+  const near = NAMES.filter(known => distance(known, bare) <= 2)[0];
+  const hint = near === undefined ? `the settings are ${NAMES.join(', ')}` : `did you mean ${near}?`;
+  return new ConfigError(`${name}${where} is not a known ${what}; ${hint}`);
+}
+
+/** Levenshtein distance of two short names. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const change = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(change, row[j]! + 1, next[j - 1]! + 1));
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+function fault(name: SettingName, value: Value, remedy?: string): ConfigError {
+  const where = { flag: `--${name}`, environment: variableOf(name), file: `${name} in the file`, default: name }[
+    value.origin
+  ];
+  const allowed = rangeOf((SETTINGS[name] as Setting).kind).replaceAll('`', '');
+  return new ConfigError(
+    `${where} is ${JSON.stringify(value.text)}, must be ${allowed}${remedy === undefined ? '' : `; ${remedy}`}`,
+  );
+}
+
+function flag(name: SettingName, value: Value): boolean {
+  if (value.text === 'true') return true;
+  if (value.text === 'false') return false;
+  throw fault(name, value);
+}
+
+function choice(name: SettingName, value: Value): string {
+  const { kind } = SETTINGS[name] as Setting;
+  if (kind.type === 'choice' && kind.of.includes(value.text)) return value.text;
+  throw fault(name, value);
+}
+
+/** A count, time or size within its range: plain, in ms, or in bytes. */
+function range(name: SettingName, value: Value): number {
+  const { kind } = SETTINGS[name] as Setting;
+  const [read, unit] = READERS[kind.type] ?? [];
+  if (read === undefined || !('min' in kind)) throw new RangeError(`${name} has no range`);
+  const number = read(value.text);
+  if (number === undefined || number < read(String(kind.min))! || number > read(String(kind.max))!) {
+    throw fault(name, value, unit);
+  }
+  return number;
+}
+
+const READERS: Partial<Record<Kind['type'], [(text: string) => number | undefined, string?]>> = {
+  count: [text => (/^\d{1,15}$/.test(text) ? Number(text) : undefined)],
+  time: [
+    text => withUnit(text, { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }),
+    'write it like 30s or 15m',
+  ],
+  bytes: [
+    text => withUnit(text, { '': 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40 }),
+    'write it like 64KiB or 4MiB',
+  ],
+};
+
+function withUnit(text: string, units: Readonly<Record<string, number>>): number | undefined {
+  const match = /^(\d{1,12})([A-Za-z]*)$/.exec(text);
+  const factor = match === null ? undefined : units[match[2]!];
+  return factor === undefined ? undefined : Number(match![1]) * factor;
+}
+
+function address(name: SettingName, value: Value, insecure: boolean): Address {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(value.text);
+  const host = match?.[1] ?? match?.[2];
+  const port = Number(match?.[3]);
+  if (host === undefined || port > 65_535) throw fault(name, value, 'write it like 127.0.0.1:50051 or [::1]:50051');
+  if (!insecure && !isLoopback(host)) {
+    throw new ConfigError(
+      `--${name} is ${JSON.stringify(value.text)}, must be a loopback address while there is no authentication; ` +
+        'use 127.0.0.1, or accept the risk with --insecure',
+    );
+  }
+  return { host, port };
+}
+
+export const isLoopback = (host: string): boolean =>
+  host === 'localhost' || host === '::1' || /^127(?:\.\d{1,3}){3}$/.test(host);
+
+function checkStore(value: Value): void {
+  if (value.text === 'memory') return;
+  if (/^redis(?:-cluster)?:\/\//.test(value.text)) {
+    const scheme = value.text.split(':')[0]!;
+    throw new ConfigError(
+      `--store ${scheme}:// is not in this version yet; use --store memory, with --data-dir to outlive a restart`,
+    );
+  }
+  throw fault('store', value);
+}
+
+/** `retain-failed` below `retain-events` is a mistake if someone wrote it, else it is raised. */
+function atLeast(eventsMs: number, failedMs: number, valueOf: (name: SettingName) => Value, notes: string[]): number {
+  if (failedMs >= eventsMs) return failedMs;
+  const failed = valueOf('retain-failed');
+  const events = valueOf('retain-events');
+  if (failed.origin !== 'default') {
+    throw fault('retain-failed', failed, `it must not be less than retain-events (${events.text})`);
+  }
+  notes.push(`retain-failed is raised from its default ${failed.text} to retain-events (${events.text})`);
+  return eventsMs;
+}

@@ -1,0 +1,81 @@
+// What can go wrong, whose fault it is, and what a caller is told. Causes stay in the log.
+
+import { status as Code } from '@grpc/grpc-js';
+import { WireError } from './ingest/wire.js';
+
+/** A mistake in what the operator wrote: one line that names field, value, range and remedy. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+}
+
+/** A caller's mistake. Trying again does not help. */
+export class InvalidArgument extends Error {
+  override readonly name = 'InvalidArgument';
+
+  /** `field` as in the proto file, the `value` seen, and the range `allowed`. */
+  constructor(field: string, value: unknown, allowed: string) {
+    super(`${field} is ${JSON.stringify(value) ?? 'unset'}, must be ${allowed}`);
+  }
+}
+
+/** What was asked for is not there. The message says how far back it could have been. */
+export class NotFound extends Error {
+  override readonly name = 'NotFound';
+}
+
+/** Past a limit. Trying again after `retryAfterMs` can help. */
+export class Exhausted extends Error {
+  override readonly name = 'Exhausted';
+
+  constructor(
+    message: string,
+    readonly retryAfterMs: number,
+  ) {
+    super(message);
+  }
+}
+
+/** Leaving, or not ready yet. Trying again helps. */
+export class Unavailable extends Error {
+  override readonly name = 'Unavailable';
+}
+
+/** A stream that the collector ends, for a reason that is nobody's mistake. */
+export class StreamEnded extends Error {
+  override readonly name = 'StreamEnded';
+
+  constructor(
+    readonly code: Code,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** What a gRPC caller gets for an error. `known` is false for our own bugs, which belong in the log. */
+export interface StatusOf {
+  readonly code: Code;
+  readonly details: string;
+  readonly http: number;
+  readonly known: boolean;
+}
+
+export function statusOf(error: unknown): StatusOf {
+  const known = (code: Code, http: number): StatusOf => ({
+    code,
+    http,
+    details: (error as Error).message,
+    known: true,
+  });
+  if (error instanceof InvalidArgument || error instanceof WireError) return known(Code.INVALID_ARGUMENT, 400);
+  if (error instanceof NotFound) return known(Code.NOT_FOUND, 404);
+  if (error instanceof Exhausted) return known(Code.RESOURCE_EXHAUSTED, 429);
+  if (error instanceof StreamEnded) return known(error.code, 503);
+  if (error instanceof Unavailable) return known(Code.UNAVAILABLE, 503);
+  return {
+    code: Code.INTERNAL,
+    http: 500,
+    details: 'internal error; the log of the collector has the cause',
+    known: false,
+  };
+}

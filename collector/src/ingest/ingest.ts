@@ -1,0 +1,247 @@
+// What a report does: who it is from, what is new in it, and what its sender is told.
+//
+// A message takes effect in two steps. What only matters now (status, progress, in-flight lists, the
+// lease) applies at once. Batches go to the store first, and are counted and acknowledged when it has
+// them: an acknowledged batch is one that a restart keeps, if the store can keep anything.
+
+import { status as Code } from '@grpc/grpc-js';
+import type { Clock } from '../clock.js';
+import { Exhausted, StreamEnded } from '../errors.js';
+import type { Logger } from '../log.js';
+import type { Counts } from '../registry/counts.js';
+import { noteRate, SILENT_MS, type Life, type Transport } from '../registry/life.js';
+import type { Registry } from '../registry/registry.js';
+import { toStored } from '../registry/life.js';
+import type { Store, StoredBatch } from '../store/store.js';
+import type { TransactionsPort } from './transactions-port.js';
+import { instanceRef, type Applier } from './apply.js';
+import type { Loss } from './producers.js';
+import type { Batch, Hello, Report } from './report.js';
+import type { IngestTotals } from './totals.js';
+import { hexOfId, WireError } from './wire.js';
+
+export interface IngestParts {
+  readonly clock: Clock;
+  readonly registry: Registry;
+  readonly counts: Counts;
+  readonly store: Store;
+  readonly transactions: TransactionsPort;
+  readonly applier: Applier;
+  readonly totals: IngestTotals;
+  readonly log: Logger;
+  /** Report streams open at once, at most. */
+  readonly streamsMax: number;
+}
+
+/** As meshpulse.v1.ReportReply, ready to be encoded; 64-bit values as decimal text. */
+export interface Reply {
+  readonly acks: readonly { producer: string; seq: string; durable: boolean }[];
+  readonly hints?: { intervalMs?: number; drainMs?: number; retryAfterMs?: number };
+  readonly receivedUnixUs: string;
+  readonly echoSentUnixUs: string;
+}
+
+/** One connection's side of the conversation. `fail` ends it from our side; `tell` says something unasked. */
+export interface Peer {
+  readonly transport: Transport;
+  fail(error: Error): void;
+  tell(reply: Reply): void;
+}
+
+export interface Session {
+  readonly peer: Peer;
+  life?: Life;
+  heardMs: number;
+  /** Settles when everything taken so far is stored and applied. */
+  settled: Promise<unknown>;
+}
+
+/** How long a refused stream should wait, ms. */
+const STREAMS_RETRY_MS = 10_000;
+
+export class Ingest {
+  private readonly sessions = new Set<Session>();
+  private readonly streamOf = new Map<Life, Session>();
+  private readonly configErrors = new WeakMap<Life, string>();
+  private drainMs = 0;
+
+  constructor(private readonly parts: IngestParts) {
+    parts.registry.on('ended', life => this.onEnded(life));
+  }
+
+  /** @throws Exhausted when all streams are taken */
+  open(peer: Peer): Session {
+    if (peer.transport === 'stream' && this.sessions.size >= this.parts.streamsMax) {
+      throw new Exhausted(`${this.sessions.size} report streams are all that streams-max allows`, STREAMS_RETRY_MS);
+    }
+    const session = { peer, heardMs: this.parts.clock.monotonicMs(), settled: Promise.resolve() };
+    if (peer.transport === 'stream') this.sessions.add(session);
+    return session;
+  }
+
+  /** The connection is over, in whichever way. */
+  close(session: Session): void {
+    if (!this.sessions.delete(session) || session.life === undefined) return;
+    this.leave(session, session.life);
+  }
+
+  get streams(): number {
+    return this.sessions.size;
+  }
+
+  /**
+   * Takes one message. Settles when its batches are stored.
+   *
+   * @throws WireError when the session has no life yet and the message no hello; InvalidArgument and
+   *         Exhausted as Registry.hello
+   */
+  async take(session: Session, report: Report): Promise<Reply> {
+    const { clock, registry, totals } = this.parts;
+    const receivedUs = clock.nowUs();
+    session.heardMs = clock.monotonicMs();
+    totals.messages += 1;
+    const life = report.hello === undefined ? session.life : this.hello(session, report.hello, report.sentUnixUs);
+    if (life === undefined) throw new WireError('hello', 'is missing, the first message must carry it');
+    registry.heard(life, report.sentUnixUs);
+    this.takeState(life, report);
+    const acks = await this.queue(session, () => this.takeBatches(life, report.batches, receivedUs));
+    if (report.goodbye !== undefined) registry.goodbye(life);
+    return this.reply(acks, receivedUs, report.sentUnixUs);
+  }
+
+  /** Ends streams that have been silent for too long. To be called about once a second. */
+  tick(): void {
+    const nowMs = this.parts.clock.monotonicMs();
+    for (const session of this.sessions) {
+      if (nowMs - session.heardMs <= SILENT_MS) continue;
+      session.peer.fail(new StreamEnded(Code.DEADLINE_EXCEEDED, `silent for ${SILENT_MS / 1000} s`));
+    }
+  }
+
+  /** Tells every stream that we are leaving and to come back within `drainMs`. */
+  drain(drainMs: number): void {
+    this.drainMs = drainMs;
+    for (const session of this.sessions) session.peer.tell(this.reply([], this.parts.clock.nowUs(), 0));
+  }
+
+  /** Ends every stream that is still there. */
+  endAll(): void {
+    for (const session of this.sessions)
+      session.peer.fail(new StreamEnded(Code.UNAVAILABLE, 'the collector is leaving'));
+  }
+
+  private hello(session: Session, hello: Hello, sentUnixUs: number): Life {
+    const { registry, store, counts } = this.parts;
+    const arrival = registry.hello(hello, session.peer.transport, sentUnixUs);
+    const { life } = arrival;
+    if (session.life !== life) this.join(session, life);
+    counts.forgetExternal(life.service, life.cluster);
+    for (const producer of hello.producers) life.producers.add(hexOfId(producer.id));
+    this.background(store.putLife(toStored(life)));
+    this.background(store.announce(life.cuid, life.proxyId, hello.producers).then(loss => this.lost(life, loss)));
+    if (arrival.producersGone.length > 0) {
+      this.background(store.finish(life.cuid, life.proxyId, arrival.producersGone).then(loss => this.lost(life, loss)));
+    }
+    this.noteConfigErrors(life, hello.configErrors);
+    return life;
+  }
+
+  /** A proxy tells its faults with every hello; they count once, and again when they change. */
+  private noteConfigErrors(life: Life, errors: readonly string[]): void {
+    const told = errors.join('\n');
+    if (told === (this.configErrors.get(life) ?? '')) return;
+    this.configErrors.set(life, told);
+    if (errors.length === 0) return;
+    const { service, cuid } = life;
+    this.parts.totals.configErrors(service, errors.length);
+    this.parts.log.warn({ service, cuid, errors }, 'a filter reports faults in its configuration');
+  }
+
+  /** A new stream of a life takes the place of the old one. */
+  private join(session: Session, life: Life): void {
+    if (session.life !== undefined) this.leave(session, session.life);
+    session.life = life;
+    if (session.peer.transport !== 'stream') return;
+    const before = this.streamOf.get(life);
+    this.streamOf.set(life, session);
+    this.parts.registry.stream(life, 1);
+    if (before !== undefined) before.peer.fail(new StreamEnded(Code.ABORTED, 'the proxy has opened another stream'));
+  }
+
+  private leave(session: Session, life: Life): void {
+    if (session.peer.transport === 'stream') this.parts.registry.stream(life, -1);
+    if (this.streamOf.get(life) === session) this.streamOf.delete(life);
+  }
+
+  private takeState(life: Life, report: Report): void {
+    const { registry, transactions, clock } = this.parts;
+    if (report.status !== undefined) registry.status(life, report.status);
+    registry.progress(life, report.progress);
+    if (report.inFlight.length > 0) transactions.inFlight(instanceRef(life), report.inFlight);
+    const rows = report.batches.reduce((sum, batch) => sum + (batch.events?.rows ?? 0), 0);
+    if (rows > 0) noteRate(life, rows, clock.monotonicMs());
+  }
+
+  private async takeBatches(life: Life, batches: readonly Batch[], receivedUs: number): Promise<Reply['acks']> {
+    if (batches.length === 0) return [];
+    const { store, applier, totals } = this.parts;
+    for (const batch of batches) life.producers.add(hexOfId(batch.producer));
+    const { cuid, proxyId } = life;
+    const stored = batches.map((batch): StoredBatch => ({ cuid, proxyId, receivedUs, batch }));
+    const results = await store.putBatches(stored);
+    const acks = new Map<bigint, Reply['acks'][number]>();
+    results.forEach((result, index) => {
+      const batch = batches[index]!;
+      if (result.fresh) applier.apply(life, batch, false);
+      if (result.fresh) totals.batches += 1;
+      else totals.replays += 1;
+      this.lost(life, result.loss);
+      acks.set(batch.producer, { producer: String(batch.producer), seq: String(result.seq), durable: result.durable });
+    });
+    return [...acks.values()];
+  }
+
+  /** Runs the work, and lets a later goodbye or hello wait for it: messages take effect in their order. */
+  private async queue<T>(session: Session, work: () => Promise<T>): Promise<T> {
+    const before = session.settled;
+    const result = work();
+    session.settled = Promise.allSettled([before, result]);
+    await before;
+    return result;
+  }
+
+  private reply(acks: Reply['acks'], receivedUs: number, sentUs: number): Reply {
+    return {
+      acks,
+      ...(this.drainMs > 0 ? { hints: { drainMs: this.drainMs } } : {}),
+      receivedUnixUs: String(receivedUs),
+      echoSentUnixUs: String(sentUs),
+    };
+  }
+
+  private onEnded(life: Life): void {
+    const { store, log, totals } = this.parts;
+    totals.ended(life);
+    const { cuid, service, clean, eventsLostMax } = life;
+    log.info({ cuid, service, clean, eventsLostMax }, clean ? 'a life said goodbye' : 'a life ended without goodbye');
+    this.background(
+      store.finish(life.cuid, life.proxyId, [...life.producers]).then(loss => {
+        this.lost(life, loss);
+        return store.putLife(toStored(life));
+      }),
+    );
+  }
+
+  private lost(life: Life, loss: Loss): void {
+    if (loss.reports === 0 && loss.events === 0) return;
+    this.parts.registry.lost(life, loss);
+    this.parts.totals.lost(life.service, loss);
+    const { cuid, service } = life;
+    this.parts.log.warn({ cuid, service, reports: loss.reports, events: loss.events }, 'reports or events are missing');
+  }
+
+  /** Work that no reply waits for. Its failures belong in the log. */
+  private background(work: Promise<unknown>): void {
+    work.catch((error: unknown) => this.parts.log.error({ err: error }, 'the store refused what it was told'));
+  }
+}

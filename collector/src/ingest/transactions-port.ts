@@ -1,0 +1,39 @@
+// What the rest of the collector needs of transactions and flow. `transactions/` meets it.
+
+import type { EventColumns } from './columns.js';
+import type { InFlightList } from './report.js';
+
+/** The life that rows come from. */
+export interface InstanceRef {
+  readonly cuid: string;
+  readonly service: string;
+  readonly cluster: string;
+  readonly node: string;
+  readonly proxyId: string;
+  /** Its clock minus the collector's, us. */
+  readonly clockOffsetUs: number;
+}
+
+export interface RowBatch {
+  readonly instance: InstanceRef;
+  readonly columns: EventColumns;
+  readonly producer: bigint;
+}
+
+export interface TransactionsPort {
+  ingest(batch: RowBatch): void;
+  inFlight(instance: InstanceRef, lists: readonly InFlightList[]): void;
+  /** Messages of the API as plain objects; errors are those of errors.ts. */
+  get(id: string): object;
+  list(request: object): object;
+  explain(id: string): object;
+  /** Calls back with each Transaction that starts, changes state or ends; returns how to stop. */
+  watch(filter: object, onChange: (transaction: object) => void): () => void;
+  readonly flow: {
+    getFlow(request: object): object;
+    snapshot(): unknown;
+    restore(state: unknown): void;
+  };
+  /** Lets time pass: expiry, grace periods, learning. `nowUs` by the collector's clock. */
+  tick(nowUs: number): void;
+}

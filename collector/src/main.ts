@@ -1,0 +1,62 @@
+// `meshpulse collector`: read the settings, start, serve until told to stop, drain.
+
+import { readFileSync } from 'node:fs';
+import { announceStart, startCollector } from './collector.js';
+import { readConfig, type Config } from './config.js';
+import { ConfigError } from './errors.js';
+import { openLog } from './log.js';
+import { settingsTable } from './settings.js';
+
+export { startCollector, type CollectorOptions, type RunningCollector } from './collector.js';
+export { readConfig } from './config.js';
+
+/** Exit codes of the command line: all went well; wrong use. */
+const EXIT_OK = 0;
+const EXIT_USAGE = 2;
+
+/**
+ * Runs a collector until SIGTERM or SIGINT.
+ *
+ * @param args arguments after `collector`
+ * @returns the exit code; a second signal ends the process at once with 1
+ */
+export async function runCollector(
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>> = process.env,
+): Promise<number> {
+  if (args.includes('--help') || args.includes('-h')) {
+    process.stdout.write(`meshpulse collector [--NAME VALUE]... [--config FILE.yaml]\n\n${settingsTable()}\n`);
+    return EXIT_OK;
+  }
+  try {
+    await serve(readConfig(args, env, path => readFileSync(path, 'utf8')));
+    return EXIT_OK;
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`meshpulse collector: ${error.message}\n`);
+    return EXIT_USAGE;
+  }
+}
+
+async function serve(config: Config): Promise<void> {
+  const log = openLog(config.logLevel);
+  const running = await startCollector({ config, log });
+  announceStart(config, running, log);
+  const signal = await stopSignal();
+  log.info({ signal, drainMs: config.drainMs }, 'stopping: no longer ready, asking streams to go elsewhere');
+  process.once(signal, () => process.exit(1));
+  await running.stop();
+  log.info('stopped');
+}
+
+function stopSignal(): Promise<NodeJS.Signals> {
+  return new Promise(resolve => {
+    const stop = (signal: NodeJS.Signals): void => {
+      process.off('SIGTERM', stop);
+      process.off('SIGINT', stop);
+      resolve(signal);
+    };
+    process.on('SIGTERM', stop);
+    process.on('SIGINT', stop);
+  });
+}

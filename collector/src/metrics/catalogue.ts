@@ -1,0 +1,151 @@
+// Every metric, declared once: the exporter, dashboards, alert rules and docs share this list.
+// Names are prefixed with `meshpulse_`. Labels never hold a CUID, an id or a raw path.
+
+export interface Metric {
+  readonly type: 'counter' | 'gauge';
+  /** Base unit, or what is counted. */
+  readonly unit: string;
+  readonly labels: readonly string[];
+  readonly help: string;
+  /** One series per pair of services: these are folded into `other` first. */
+  readonly perEdge?: true;
+}
+
+export const PREFIX = 'meshpulse_';
+
+const SERVICE = ['destination_service', 'destination_cluster'] as const;
+const RESPONSE = ['response_code', 'grpc_response_status', 'response_flags', 'outcome'] as const;
+
+export const CATALOGUE = {
+  build_info: { type: 'gauge', unit: '1', labels: ['version'], help: 'Always 1; the labels tell the version.' },
+  requests_in_flight: {
+    type: 'gauge',
+    unit: 'requests',
+    labels: SERVICE,
+    help: 'Requests and streams in work, by the live instances that say so.',
+  },
+  queue_depth: {
+    type: 'gauge',
+    unit: 'requests',
+    labels: [...SERVICE, 'queue_source'],
+    help: 'Requests waiting, by the live instances that have a source for it.',
+  },
+  report_age_seconds: {
+    type: 'gauge',
+    unit: 'seconds',
+    labels: SERVICE,
+    help: 'Age of the oldest last report among the instances that have not ended.',
+  },
+  instances: { type: 'gauge', unit: 'instances', labels: [...SERVICE, 'state'], help: 'Instances by state.' },
+  clock_offset_seconds: {
+    type: 'gauge',
+    unit: 'seconds',
+    labels: SERVICE,
+    help: 'Largest distance of an instance clock from the collector clock.',
+  },
+  events_total: {
+    type: 'counter',
+    unit: 'events',
+    labels: [...SERVICE, 'operation', ...RESPONSE, 'kind'],
+    help: 'Requests answered, exactly; `kind` tells streams, probes and the like apart.',
+  },
+  event_duration_seconds_total: {
+    type: 'counter',
+    unit: 'seconds',
+    labels: SERVICE,
+    help: 'Sum of the durations of the requests counted in events_total, streams without.',
+  },
+  external_calls_total: {
+    type: 'counter',
+    unit: 'calls',
+    labels: [...SERVICE, 'operation', ...RESPONSE],
+    help: 'Calls to services without a sidecar, as their callers count them.',
+  },
+  reports_lost_total: {
+    type: 'counter',
+    unit: 'reports',
+    labels: ['destination_service'],
+    help: 'Numbered batches that never came.',
+  },
+  events_lost_total: {
+    type: 'counter',
+    unit: 'events',
+    labels: ['destination_service'],
+    help: 'Rows that never came, or were dropped before they were in a batch.',
+  },
+  lives_unclean_total: {
+    type: 'counter',
+    unit: 'instances',
+    labels: ['destination_service'],
+    help: 'Lives that ended without goodbye.',
+  },
+  filter_config_errors_total: {
+    type: 'counter',
+    unit: 'errors',
+    labels: ['destination_service'],
+    help: 'Faults in pluginConfig that filters reported.',
+  },
+  transactions_unlinked_total: {
+    type: 'counter',
+    unit: 'events',
+    labels: [],
+    help: 'Events from an in-mesh caller whose call carries another transaction: trace headers were not forwarded.',
+  },
+  ingest_messages_total: { type: 'counter', unit: 'messages', labels: [], help: 'Report messages taken.' },
+  ingest_bytes_total: { type: 'counter', unit: 'bytes', labels: [], help: 'Bytes of report messages.' },
+  ingest_batches_total: {
+    type: 'counter',
+    unit: 'batches',
+    labels: ['result'],
+    help: 'Batches stored, and replays passed over.',
+  },
+  ingest_refused_total: { type: 'counter', unit: 'messages', labels: ['code'], help: 'Reports refused, by gRPC code.' },
+  report_streams: { type: 'gauge', unit: 'streams', labels: [], help: 'Report streams open.' },
+  store_durable: { type: 'gauge', unit: '1', labels: [], help: '1 while what is acknowledged outlives a restart.' },
+  store_log_bytes: { type: 'gauge', unit: 'bytes', labels: [], help: 'Bytes in the current log file.' },
+  store_write_errors_total: {
+    type: 'counter',
+    unit: 'errors',
+    labels: [],
+    help: 'Writes to the data folder that failed.',
+  },
+  store_quarantined_total: {
+    type: 'counter',
+    unit: 'files',
+    labels: [],
+    help: 'Unreadable pieces of the log that were put aside.',
+  },
+  store_positions_evicted_total: {
+    type: 'counter',
+    unit: 'producers',
+    labels: [],
+    help: 'Producer positions forgotten to keep their bound.',
+  },
+  lives_evicted_total: {
+    type: 'counter',
+    unit: 'instances',
+    labels: [],
+    help: 'Ended lives forgotten, by age or number.',
+  },
+  operations_overflow_total: {
+    type: 'counter',
+    unit: 'events',
+    labels: [],
+    help: 'Events counted under `other` because a service has too many operations.',
+  },
+  series_overflow_total: {
+    type: 'counter',
+    unit: 'series',
+    labels: [],
+    help: 'Distinct series that were folded into `other`.',
+  },
+  calls_total: {
+    type: 'counter',
+    unit: 'calls',
+    labels: ['source_service', 'source_workload', 'destination_service', ...RESPONSE],
+    help: 'Calls by caller and callee, as callers count them, after retries.',
+    perEdge: true,
+  },
+} as const satisfies Record<string, Metric>;
+
+export type MetricName = keyof typeof CATALOGUE;

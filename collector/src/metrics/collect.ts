@@ -1,0 +1,146 @@
+// Reads the numbers of the metrics from where they live.
+
+import { grpcStatusOf, httpStatusOf, labelsOf, outcomeOf } from '../ingest/columns.js';
+import type { Ingest } from '../ingest/ingest.js';
+import type { IngestTotals } from '../ingest/totals.js';
+import { VERSION } from '../paths.js';
+import type { Counts, ServiceCounts } from '../registry/counts.js';
+import type { Edges } from '../registry/edges.js';
+import type { Life } from '../registry/life.js';
+import type { Registry } from '../registry/registry.js';
+import { responseFlagNames } from '../registry/response-flags.js';
+import { outcomeName, statusAgeMs } from '../rpc/encode.js';
+import type { Clock } from '../clock.js';
+import type { Store } from '../store/store.js';
+import type { Emit } from './exporter.js';
+
+export interface MetricParts {
+  readonly clock: Clock;
+  readonly registry: Registry;
+  readonly counts: Counts;
+  readonly edges: Edges;
+  readonly ingest: Ingest;
+  readonly totals: IngestTotals;
+  readonly store: Store;
+  /** Events found unlinked so far. */
+  readonly unlinked: () => number;
+}
+
+export function collect(parts: MetricParts, emit: Emit): void {
+  emit('build_info', [VERSION], 1);
+  collectInstances(parts, emit);
+  for (const counts of parts.counts.all()) collectCounts(counts, emit);
+  collectLosses(parts, emit);
+  collectIngest(parts, emit);
+  collectStore(parts, emit);
+  collectEdges(parts, emit);
+}
+
+/** What is shown of the instances of one service, summed or at its worst. */
+interface ServiceSum {
+  readonly labels: readonly [string, string];
+  inFlight?: number;
+  readonly queues: Map<string, number>;
+  reportAgeMs?: number;
+  clockOffsetUs: number;
+  readonly states: Map<string, number>;
+}
+
+const QUEUE_SOURCES = ['', 'app', 'sock', 'pool'];
+
+function collectInstances({ registry, clock }: MetricParts, emit: Emit): void {
+  const sums = new Map<string, ServiceSum>();
+  const nowMs = clock.monotonicMs();
+  for (const life of registry.all()) addLife(sums, life, registry.stateOf(life), nowMs);
+  for (const { labels, inFlight, queues, reportAgeMs, clockOffsetUs, states } of sums.values()) {
+    for (const [state, count] of states) emit('instances', [...labels, state], count);
+    for (const [source, depth] of queues) emit('queue_depth', [...labels, source], depth);
+    if (inFlight !== undefined) emit('requests_in_flight', labels, inFlight);
+    if (reportAgeMs === undefined) continue;
+    emit('report_age_seconds', labels, reportAgeMs / 1000);
+    emit('clock_offset_seconds', labels, clockOffsetUs / 1e6);
+  }
+}
+
+function addLife(sums: Map<string, ServiceSum>, life: Life, state: string, nowMs: number): void {
+  const key = `${life.cluster}\0${life.service}`;
+  let sum = sums.get(key);
+  if (sum === undefined) {
+    sum = { labels: [life.service, life.cluster], queues: new Map(), clockOffsetUs: 0, states: new Map() };
+    sums.set(key, sum);
+  }
+  const word = state.replace('INSTANCE_STATE_', '').toLowerCase();
+  sum.states.set(word, (sum.states.get(word) ?? 0) + 1);
+  if (word === 'gone') return;
+  const ageMs = life.status === undefined ? nowMs - life.lastSeenMs : statusAgeMs(life, nowMs);
+  sum.reportAgeMs = Math.max(sum.reportAgeMs ?? 0, ageMs);
+  sum.clockOffsetUs = Math.max(sum.clockOffsetUs, Math.abs(life.clock.current.offsetUs));
+  if (word !== 'live' || life.status === undefined) return;
+  const { inFlight, queue, queueSource } = life.status;
+  if (inFlight !== undefined) sum.inFlight = (sum.inFlight ?? 0) + inFlight;
+  if (queue === undefined) return;
+  const source = QUEUE_SOURCES[queueSource] ?? '';
+  sum.queues.set(source, (sum.queues.get(source) ?? 0) + queue);
+}
+
+function collectCounts(counts: ServiceCounts, emit: Emit): void {
+  const service = [counts.service, counts.cluster];
+  let durationUs = 0;
+  for (const row of counts.rows.values()) {
+    const response = responseLabels(row.status, row.responseFlags, outcomeOf(row.flags));
+    const labels = [...service, row.operation, ...response];
+    durationUs += row.durationUsSum;
+    if (counts.external) emit('external_calls_total', labels, row.count);
+    else emit('events_total', [...labels, labelsOf(row.flags).join(',')], row.count);
+  }
+  if (!counts.external) emit('event_duration_seconds_total', service, durationUs / 1e6);
+}
+
+function responseLabels(status: number, responseFlags: number, outcome: number): string[] {
+  const grpc = grpcStatusOf(status);
+  const word = outcomeName(outcome).replace('OUTCOME_', '').toLowerCase();
+  return [String(httpStatusOf(status)), grpc === undefined ? '' : String(grpc), responseFlagNames(responseFlags), word];
+}
+
+function collectLosses({ totals, unlinked }: MetricParts, emit: Emit): void {
+  for (const [service, loss] of totals.lossByService) {
+    emit('reports_lost_total', [service], loss.reports);
+    emit('events_lost_total', [service], loss.events);
+  }
+  // A metric with no series at all cannot be told from one that is not exported.
+  if (totals.lossByService.size === 0) {
+    emit('reports_lost_total', [''], 0);
+    emit('events_lost_total', [''], 0);
+  }
+  for (const [service, count] of totals.uncleanByService) emit('lives_unclean_total', [service], count);
+  if (totals.uncleanByService.size === 0) emit('lives_unclean_total', [''], 0);
+  for (const [service, count] of totals.configErrorsByService) emit('filter_config_errors_total', [service], count);
+  emit('transactions_unlinked_total', [], unlinked());
+}
+
+function collectIngest({ totals, ingest, counts, registry }: MetricParts, emit: Emit): void {
+  emit('ingest_messages_total', [], totals.messages);
+  emit('ingest_bytes_total', [], totals.bytes);
+  emit('ingest_batches_total', ['stored'], totals.batches);
+  emit('ingest_batches_total', ['replayed'], totals.replays);
+  for (const [code, count] of totals.refused) emit('ingest_refused_total', [code], count);
+  emit('report_streams', [], ingest.streams);
+  emit('lives_evicted_total', [], registry.livesEvicted);
+  emit('operations_overflow_total', [], counts.overflow);
+}
+
+function collectStore({ store }: MetricParts, emit: Emit): void {
+  const stats = store.stats();
+  emit('store_durable', [], stats.durable ? 1 : 0);
+  emit('store_log_bytes', [], stats.bytes);
+  emit('store_write_errors_total', [], stats.writeErrors);
+  emit('store_quarantined_total', [], stats.quarantined);
+  emit('store_positions_evicted_total', [], stats.positionsEvicted);
+}
+
+function collectEdges({ edges }: MetricParts, emit: Emit): void {
+  for (const { source, sourceWorkload, destination, status, responseFlags, outcome, count } of edges.all()) {
+    const response = responseLabels(status, responseFlags, outcome);
+    emit('calls_total', [source, sourceWorkload, destination, ...response], count);
+  }
+}

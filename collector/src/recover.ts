@@ -1,0 +1,68 @@
+// Rebuilds the registry, the counts, the flow and recent transactions from what the store kept.
+
+import type { Applier } from './ingest/apply.js';
+import type { TransactionsPort } from './ingest/transactions-port.js';
+import type { IngestTotals } from './ingest/totals.js';
+import type { Clock } from './clock.js';
+import type { Counts } from './registry/counts.js';
+import { toStored } from './registry/life.js';
+import type { Registry } from './registry/registry.js';
+import type { Recovery, SnapshotSource } from './store/store.js';
+
+export interface RecoverParts {
+  readonly clock: Clock;
+  readonly registry: Registry;
+  readonly counts: Counts;
+  readonly applier: Applier;
+  readonly transactions: TransactionsPort;
+  readonly totals: IngestTotals;
+}
+
+export interface Recovered {
+  lives: number;
+  batches: number;
+  countingSinceUs: number;
+}
+
+/** Where the store gives back what it kept; `recovered` is filled on the way. */
+export function recovery(parts: RecoverParts, recovered: Recovered): Recovery {
+  const { registry, counts, applier, transactions, totals } = parts;
+  return {
+    life(life) {
+      recovered.lives += 1;
+      registry.restore(life);
+    },
+    count({ service, cluster, external, ...row }) {
+      counts.add(service, cluster, external, row);
+    },
+    countingSince(us) {
+      recovered.countingSinceUs = us;
+    },
+    flow(state) {
+      transactions.tick(parts.clock.nowUs());
+      if (state !== null) transactions.flow.restore(state);
+    },
+    batch({ cuid, batch }, counted) {
+      recovered.batches += 1;
+      const life = registry.find(cuid);
+      if (life !== undefined) applier.apply(life, batch, counted);
+    },
+    loss(cuid, loss) {
+      const life = registry.find(cuid);
+      if (life === undefined || (loss.reports === 0 && loss.events === 0)) return;
+      registry.lost(life, loss);
+      totals.lost(life.service, loss);
+    },
+  };
+}
+
+export function snapshotSource(parts: RecoverParts, recovered: Recovered): SnapshotSource {
+  return {
+    *lives() {
+      for (const life of parts.registry.all()) yield toStored(life);
+    },
+    counts: () => parts.counts.stored(),
+    countingSinceUs: () => recovered.countingSinceUs,
+    flow: () => parts.transactions.flow.snapshot(),
+  };
+}

@@ -1,0 +1,218 @@
+// One container life, and what can be said of it at a moment.
+
+import type { Hello, Progress, Status } from '../ingest/report.js';
+import type { StoredAddress, StoredLife } from '../store/store.js';
+import { OffsetEstimator } from './clock-offset.js';
+
+/** Silent after this long without a message; unary senders after three of their idle periods. */
+export const SILENT_MS = 30_000;
+export const UNARY_IDLE_PERIODS = 3;
+
+/** Idle period of a sender that does not say, ms. */
+export const IDLE_MS_DEFAULT = 60_000;
+
+/** Gone after this long without a message. */
+export const GONE_MS = 5 * 60_000;
+
+/** A job that nothing was heard of for this long is not shown as running; its last state is kept. */
+export const PROGRESS_MS = 60_000;
+
+/** Jobs kept of one life; the one without news for longest goes first. */
+export const JOBS_MAX = 64;
+
+export type Transport = 'stream' | 'unary';
+
+export type LifeState = 'INSTANCE_STATE_LIVE' | 'INSTANCE_STATE_SILENT' | 'INSTANCE_STATE_GONE';
+
+/** An address that a life had from some moment on. */
+export interface AddressSpan {
+  ip: string;
+  ports: readonly number[];
+  fromUs: number;
+  toUs?: number;
+}
+
+export interface Job {
+  readonly progress: Progress;
+  readonly heardMs: number;
+}
+
+export interface Life {
+  cuid: string;
+  cuidAliases: readonly string[];
+  scope: number;
+  service: string;
+  slot: string;
+  workload: string;
+  node: string;
+  cluster: string;
+  network: string;
+  proxyId: string;
+  bootEpochUs: number;
+  version: string;
+  edge: boolean;
+  transport: Transport;
+  reportIntervalMs: number;
+  reportIdleMs: number;
+  reportInFlightMs: number;
+  configErrors: readonly string[];
+  addresses: AddressSpan[];
+  firstSeenUs: number;
+  lastSeenUs: number;
+  endedUs?: number;
+  clean: boolean;
+  eventsLostMax: number;
+  events: number;
+  calls: number;
+  reportsLost: number;
+  eventsLost: number;
+  producers: Set<string>;
+  // What follows is not stored.
+  /** Monotonic, for the lease. */
+  lastSeenMs: number;
+  /** Streams open now; a life with one is being heard. */
+  streams: number;
+  clock: OffsetEstimator;
+  status?: Status;
+  statusMs: number;
+  jobs: Map<string, Job>;
+  /** Highest event rate seen, per second: in this minute and in the one before. */
+  rate: { minute: number; now: number; before: number; sinceMs: number };
+  /** State as last told to watchers. */
+  shown: LifeState;
+}
+
+/** A life as its hello tells it. The address it begins with is added by the registry. */
+export function newLife(hello: Hello, transport: Transport, nowUs: number, nowMs: number): Life {
+  const life: Life = {
+    ...identityOf(hello),
+    transport,
+    addresses: [],
+    firstSeenUs: nowUs,
+    lastSeenUs: nowUs,
+    clean: false,
+    eventsLostMax: 0,
+    events: 0,
+    calls: 0,
+    reportsLost: 0,
+    eventsLost: 0,
+    producers: new Set(),
+    lastSeenMs: nowMs,
+    streams: 0,
+    clock: new OffsetEstimator(),
+    statusMs: nowMs,
+    jobs: new Map(),
+    rate: { minute: 0, now: 0, before: 0, sinceMs: nowMs },
+    shown: 'INSTANCE_STATE_LIVE',
+  };
+  return life;
+}
+
+/** What of a life its hello says, for a new life and for one that comes back. */
+export function identityOf(
+  hello: Hello,
+): Pick<
+  Life,
+  | 'cuid'
+  | 'cuidAliases'
+  | 'scope'
+  | 'service'
+  | 'slot'
+  | 'workload'
+  | 'node'
+  | 'cluster'
+  | 'network'
+  | 'proxyId'
+  | 'bootEpochUs'
+  | 'version'
+  | 'edge'
+  | 'reportIntervalMs'
+  | 'reportIdleMs'
+  | 'reportInFlightMs'
+  | 'configErrors'
+> {
+  const { cuid, cuidAliases, scope, service, slot, workload, node, cluster, network, proxyId, bootEpochUs } = hello;
+  const { version, edge, reportIntervalMs, reportIdleMs, reportInFlightMs, configErrors } = hello;
+  return {
+    cuid,
+    cuidAliases,
+    scope,
+    service,
+    slot,
+    workload,
+    node,
+    cluster,
+    network,
+    proxyId,
+    bootEpochUs,
+    version,
+    edge,
+    reportIntervalMs,
+    reportIdleMs,
+    reportInFlightMs,
+    configErrors,
+  };
+}
+
+/** After how long without a message the life is silent, ms. */
+export function silentAfterMs(life: Life): number {
+  return life.transport === 'stream' ? SILENT_MS : UNARY_IDLE_PERIODS * (life.reportIdleMs || IDLE_MS_DEFAULT);
+}
+
+export function stateOf(life: Life, nowMs: number): LifeState {
+  if (life.endedUs !== undefined) return 'INSTANCE_STATE_GONE';
+  return nowMs - life.lastSeenMs > silentAfterMs(life) ? 'INSTANCE_STATE_SILENT' : 'INSTANCE_STATE_LIVE';
+}
+
+/** Length of the window that peak rates are taken over, ms: this one and the one before count. */
+const RATE_WINDOW_MS = 60_000;
+
+/** Notes that `events` came in one message, the last one having come `sinceLastMs` earlier. */
+export function noteRate(life: Life, events: number, nowMs: number): void {
+  const { rate } = life;
+  const minute = Math.floor(nowMs / RATE_WINDOW_MS);
+  if (minute !== rate.minute) {
+    rate.before = minute === rate.minute + 1 ? rate.now : 0;
+    rate.now = 0;
+    rate.minute = minute;
+  }
+  const gatheredMs = Math.max(nowMs - rate.sinceMs, 1);
+  // Failures are sent at once, so two messages can lie close together: their events were gathered
+  // over a report interval at least, or a rate would be made of nothing.
+  const perSecond = (events * 1000) / Math.max(gatheredMs, Math.min(life.reportIntervalMs || 1000, 1000));
+  rate.now = Math.max(rate.now, perSecond);
+  rate.sinceMs = nowMs;
+}
+
+/**
+ * The most events that can be missing of a life that ended without goodbye: its highest rate of late,
+ * over the time in which it may have lived unheard, and what was in work when last heard.
+ */
+export function eventsLostMax(life: Life, unheardMs: number): number {
+  const perSecond = Math.max(life.rate.now, life.rate.before);
+  const inWork = (life.status?.inFlight ?? 0) + (life.status?.callsInFlight ?? 0);
+  return Math.ceil((perSecond * Math.max(0, unheardMs)) / 1000) + inWork;
+}
+
+export function toStored(life: Life): StoredLife {
+  const { lastSeenMs, streams, clock, status, statusMs, jobs, rate, shown, ...kept } = life;
+  void [lastSeenMs, streams, clock, status, statusMs, jobs, rate, shown];
+  return { ...kept, producers: [...life.producers], addresses: life.addresses.map(address => ({ ...address })) };
+}
+
+/** A stored life is given a full lease from now on: whether it still lives, its proxy will say. */
+export function fromStored(stored: StoredLife, nowMs: number): Life {
+  const life: Life = {
+    ...stored,
+    addresses: stored.addresses.map((address: StoredAddress) => ({ ...address })),
+    producers: new Set(stored.producers),
+    lastSeenMs: nowMs,
+    streams: 0,
+    clock: new OffsetEstimator(),
+    statusMs: nowMs,
+    jobs: new Map(),
+    rate: { minute: 0, now: 0, before: 0, sinceMs: nowMs },
+    shown: stored.endedUs === undefined ? 'INSTANCE_STATE_LIVE' : 'INSTANCE_STATE_GONE',
+  };
+  return life;
+}

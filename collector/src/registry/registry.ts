@@ -1,0 +1,374 @@
+// Who exists: lives by CUID and alias, their addresses, leases, and what they last said of themselves.
+//
+// Everything here is the state of one collector, changed only by the calls below, each of which takes
+// effect at once. Times are given by the clock; leases run on its monotonic side.
+
+import { EventEmitter } from 'node:events';
+import type { Clock } from '../clock.js';
+import { Exhausted, InvalidArgument } from '../errors.js';
+import type { Loss } from '../ingest/producers.js';
+import type { Hello, Progress, Status } from '../ingest/report.js';
+import type { StoredLife } from '../store/store.js';
+import { canonicalIp, whoHad, type Holding, type WhoHadAnswer } from './addresses.js';
+import {
+  eventsLostMax,
+  fromStored,
+  GONE_MS,
+  identityOf,
+  JOBS_MAX,
+  newLife,
+  PROGRESS_MS,
+  stateOf,
+  type Life,
+  type LifeState,
+  type Transport,
+} from './life.js';
+
+export interface RegistryOptions {
+  readonly clock: Clock;
+  /** Ended lives are kept for this long, ms, and at most this many of them. */
+  readonly retainMs: number;
+  readonly retainMax: number;
+  /** Lives that have not ended, at most; past it new ones are refused. */
+  readonly instancesMax: number;
+}
+
+/** What a hello leads to. */
+export interface Arrival {
+  readonly life: Life;
+  /** The life that had this proxy or address before, when this hello ended it. */
+  readonly ended: readonly Life[];
+  /** Producers of a former start of the same proxy, which will not come back. */
+  readonly producersGone: readonly string[];
+}
+
+/** How long a refused proxy should wait when the registry is full, ms. */
+const FULL_RETRY_MS = 60_000;
+
+/** Proxies that started longer ago than this by their own word are believed only this far back, ms. */
+const BOOT_BEFORE_MS_MAX = 30 * 24 * 3_600_000;
+
+interface RegistryEvents {
+  /** A life appeared, changed what it shows, or ended. */
+  changed: [Life];
+  ended: [Life];
+}
+
+export class Registry extends EventEmitter<RegistryEvents> {
+  private readonly lives = new Map<string, Life>();
+  private readonly aliases = new Map<string, Life>();
+  private readonly byProxy = new Map<string, Life>();
+  private readonly byIp = new Map<string, Holding[]>();
+  private readonly active = new Set<Life>();
+  /** Longest ended first. */
+  private readonly ended = new Set<Life>();
+  private readonly services = new Map<string, number>();
+  private readonly clock: Clock;
+  readonly sinceUs: number;
+  livesUnclean = 0;
+  livesEvicted = 0;
+
+  constructor(private readonly options: RegistryOptions) {
+    super();
+    this.setMaxListeners(0);
+    this.clock = options.clock;
+    this.sinceUs = options.clock.nowUs();
+  }
+
+  /**
+   * A proxy says who it is: a new life, or one that comes back. `sentUnixUs`: the sender's clock when
+   * it said so, 0 = not said.
+   *
+   * @throws InvalidArgument when another live proxy has this CUID
+   * @throws Exhausted when there is no room for another life
+   */
+  hello(hello: Hello, transport: Transport, sentUnixUs: number): Arrival {
+    const nowUs = this.clock.nowUs();
+    const known = this.ownLife(hello);
+    const ended: Life[] = [];
+    const before = this.byProxy.get(hello.proxyId);
+    if (known === undefined && this.active.size >= this.options.instancesMax) {
+      throw new Exhausted(`${this.active.size} lives are all that instances-max allows`, FULL_RETRY_MS);
+    }
+    const bootUs = bootTime(hello.bootEpochUs, sentUnixUs, nowUs);
+    if (before !== undefined && before !== known && before.endedUs === undefined) {
+      this.end(before, false, Math.max(before.lastSeenUs, bootUs));
+      ended.push(before);
+    }
+    const producersGone = known !== undefined && known.bootEpochUs !== hello.bootEpochUs ? [...known.producers] : [];
+    const life = known ?? newLife(hello, transport, nowUs, this.clock.monotonicMs());
+    if (known !== undefined) this.returned(known, hello, transport);
+    for (const gone of producersGone) life.producers.delete(gone);
+    ended.push(...this.takeAddress(life, hello, bootUs));
+    this.index(life);
+    this.emit('changed', life);
+    return { life, ended, producersGone };
+  }
+
+  /** A message came from a life: its lease begins anew. */
+  heard(life: Life, sentUnixUs: number): void {
+    const nowUs = this.clock.nowUs();
+    life.lastSeenUs = nowUs;
+    life.lastSeenMs = this.clock.monotonicMs();
+    if (sentUnixUs !== 0) life.clock.add(sentUnixUs, nowUs, life.lastSeenMs);
+    this.show(life);
+  }
+
+  status(life: Life, status: Status): void {
+    life.status = status;
+    life.statusMs = this.clock.monotonicMs();
+    this.emit('changed', life);
+  }
+
+  progress(life: Life, progress: readonly Progress[]): void {
+    const heardMs = this.clock.monotonicMs();
+    for (const one of progress) {
+      life.jobs.delete(one.job);
+      life.jobs.set(one.job, { progress: one, heardMs });
+      if (life.jobs.size > JOBS_MAX) life.jobs.delete(life.jobs.keys().next().value!);
+    }
+    if (progress.length > 0) this.emit('changed', life);
+  }
+
+  lost(life: Life, loss: Loss): void {
+    life.reportsLost += loss.reports;
+    life.eventsLost += loss.events;
+  }
+
+  /** A stream of this life opened (+1) or ended (-1). */
+  stream(life: Life, change: 1 | -1): void {
+    life.streams += change;
+  }
+
+  /** The life said goodbye. */
+  goodbye(life: Life): void {
+    this.end(life, true, this.clock.nowUs());
+  }
+
+  /** Lets leases run out. To be called about once a second. */
+  tick(): void {
+    const nowMs = this.clock.monotonicMs();
+    for (const life of this.active) {
+      if (nowMs - life.lastSeenMs > GONE_MS) this.end(life, false, life.lastSeenUs + GONE_MS * 1000);
+      else this.show(life);
+    }
+    this.evict();
+  }
+
+  /** By CUID or alias. */
+  find(cuid: string): Life | undefined {
+    return this.lives.get(cuid) ?? this.aliases.get(cuid);
+  }
+
+  stateOf(life: Life): LifeState {
+    return stateOf(life, this.clock.monotonicMs());
+  }
+
+  all(): Iterable<Life> {
+    return this.lives.values();
+  }
+
+  get size(): number {
+    return this.lives.size;
+  }
+
+  get activeLives(): ReadonlySet<Life> {
+    return this.active;
+  }
+
+  /** Whether some life, past or present, is of this service. */
+  hasService(service: string): boolean {
+    return this.services.has(service);
+  }
+
+  /** How far back `whoHad` can answer, us since 1970. */
+  retainedSinceUs(): number {
+    const oldest = this.clock.nowUs() - this.options.retainMs * 1000;
+    let first = this.sinceUs;
+    for (const life of this.lives.values()) {
+      first = Math.min(first, life.firstSeenUs);
+      break; // inserted in the order of their first message
+    }
+    return Math.max(oldest, first);
+  }
+
+  /** `cluster` and `network` narrow when not empty. */
+  whoHad(ip: string, port: number, atUs: number, cluster: string, network: string): WhoHadAnswer {
+    const holdings = (this.byIp.get(canonicalIp(ip)) ?? []).filter(
+      ({ life }) => (cluster === '' || life.cluster === cluster) && (network === '' || life.network === network),
+    );
+    return whoHad(
+      holdings,
+      atUs,
+      port,
+      life => this.stateOf(life),
+      us => new Date(us / 1000).toISOString(),
+    );
+  }
+
+  /** Jobs with news in the last minute first; `running` says which those are. */
+  jobs(life: Life): { progress: Progress; ageMs: number; running: boolean }[] {
+    const nowMs = this.clock.monotonicMs();
+    return [...life.jobs.values()]
+      .map(({ progress, heardMs }) => {
+        const ageMs = Math.round(nowMs - heardMs) + progress.ageMs;
+        return { progress, ageMs, running: ageMs <= PROGRESS_MS };
+      })
+      .sort((a, b) => a.ageMs - b.ageMs);
+  }
+
+  /** A life from the store. The latest of a CUID wins. */
+  restore(stored: StoredLife): void {
+    const before = this.lives.get(stored.cuid);
+    if (before !== undefined) this.remove(before);
+    const life = fromStored(stored, this.clock.monotonicMs());
+    if (life.endedUs === undefined) this.active.add(life);
+    else this.ended.add(life);
+    for (const span of life.addresses) this.addHolding({ life, span });
+    this.index(life);
+  }
+
+  /** The life that a hello continues: by CUID, else by one of its aliases. */
+  private ownLife(hello: Hello): Life | undefined {
+    for (const cuid of [hello.cuid, ...hello.cuidAliases]) {
+      const life = this.find(cuid);
+      if (life === undefined) continue;
+      if (life.proxyId === hello.proxyId) return life;
+      if (life.streams > 0) throw new InvalidArgument('hello.cuid', cuid, `a CUID that ${life.proxyId} does not use`);
+      if (cuid === hello.cuid) return life;
+    }
+    return undefined;
+  }
+
+  private returned(life: Life, hello: Hello, transport: Transport): void {
+    if (life.cuid !== hello.cuid) this.lives.delete(life.cuid);
+    const formerNames = [life.cuid, ...life.cuidAliases].filter(name => name !== hello.cuid);
+    const aliases = [...new Set([...hello.cuidAliases, ...formerNames])].slice(0, 16);
+    if (this.byProxy.get(life.proxyId) === life) this.byProxy.delete(life.proxyId);
+    this.countService(life, -1);
+    Object.assign(life, identityOf(hello), { transport, cuidAliases: aliases });
+    if (life.endedUs === undefined) return;
+    // It was given up too early: it was cut off, not gone.
+    delete life.endedUs;
+    const span = life.addresses.at(-1);
+    if (span !== undefined) delete span.toUs;
+    life.eventsLostMax = 0;
+    this.ended.delete(life);
+  }
+
+  /** Notes the life's address; ends the lives whose address it has taken over. */
+  private takeAddress(life: Life, hello: Hello, bootUs: number): Life[] {
+    const ip = canonicalIp(hello.ip);
+    const current = life.addresses.at(-1);
+    if (current?.ip === ip) {
+      current.ports = [...new Set([...current.ports, ...hello.ports])].slice(-64);
+      return [];
+    }
+    const nowUs = this.clock.nowUs();
+    if (current !== undefined) current.toUs = nowUs;
+    if (ip === '') return [];
+    const others = (this.byIp.get(ip) ?? []).filter(({ life: other }) => sameNetwork(other, life) && other !== life);
+    const ended = others
+      .filter(({ life: other, span }) => other.endedUs === undefined && replaces(hello.ports, other, span.ports))
+      .map(({ life: other }) => other);
+    for (const other of ended) this.end(other, false, Math.max(other.lastSeenUs, bootUs));
+    // The proxy had the address when it started, unless someone else was heard on it after that.
+    const heardBefore = Math.max(0, ...ended.map(other => other.lastSeenUs));
+    const fromUs = current === undefined ? Math.max(bootUs, heardBefore) : nowUs;
+    const span = { ip, ports: hello.ports, fromUs: Math.min(fromUs, nowUs) };
+    life.addresses.push(span);
+    this.addHolding({ life, span });
+    return ended;
+  }
+
+  private end(life: Life, clean: boolean, atUs: number): void {
+    if (life.endedUs !== undefined) return;
+    life.endedUs = atUs;
+    life.clean = clean;
+    const span = life.addresses.at(-1);
+    if (span !== undefined) span.toUs = atUs;
+    if (!clean) {
+      this.livesUnclean += 1;
+      life.eventsLostMax = eventsLostMax(life, (atUs - life.lastSeenUs) / 1000);
+    }
+    this.active.delete(life);
+    this.ended.add(life);
+    life.shown = 'INSTANCE_STATE_GONE';
+    this.emit('ended', life);
+    this.emit('changed', life);
+  }
+
+  /** Tells watchers when a lease made the state another one. */
+  private show(life: Life): void {
+    const state = this.stateOf(life);
+    if (state === life.shown) return;
+    life.shown = state;
+    this.emit('changed', life);
+  }
+
+  private index(life: Life): void {
+    this.lives.set(life.cuid, life);
+    for (const alias of life.cuidAliases) this.aliases.set(alias, life);
+    this.countService(life, 1);
+    if (life.endedUs !== undefined) return;
+    this.byProxy.set(life.proxyId, life);
+    this.active.add(life);
+  }
+
+  private countService(life: Life, change: 1 | -1): void {
+    const count = (this.services.get(life.service) ?? 0) + change;
+    if (count > 0) this.services.set(life.service, count);
+    else this.services.delete(life.service);
+  }
+
+  private addHolding(holding: Holding): void {
+    const { ip } = holding.span;
+    const holdings = this.byIp.get(ip);
+    if (holdings === undefined) this.byIp.set(ip, [holding]);
+    else holdings.push(holding);
+  }
+
+  private evict(): void {
+    const oldestUs = this.clock.nowUs() - this.options.retainMs * 1000;
+    for (const life of this.ended) {
+      if (this.ended.size <= this.options.retainMax && life.endedUs! >= oldestUs) break;
+      this.remove(life);
+      this.livesEvicted += 1;
+    }
+  }
+
+  private remove(life: Life): void {
+    this.lives.delete(life.cuid);
+    for (const alias of life.cuidAliases) if (this.aliases.get(alias) === life) this.aliases.delete(alias);
+    if (this.byProxy.get(life.proxyId) === life) this.byProxy.delete(life.proxyId);
+    this.active.delete(life);
+    this.ended.delete(life);
+    this.countService(life, -1);
+    for (const ip of new Set(life.addresses.map(span => span.ip))) {
+      const left = (this.byIp.get(ip) ?? []).filter(holding => holding.life !== life);
+      if (left.length > 0) this.byIp.set(ip, left);
+      else this.byIp.delete(ip);
+    }
+  }
+}
+
+const sameNetwork = (a: Life, b: Life): boolean => a.cluster === b.cluster && a.network === b.network;
+
+/**
+ * When a proxy started, by our clock: as long before its hello as its own clock says. Now, if it does
+ * not say or says something odd.
+ */
+function bootTime(bootEpochUs: number, sentUnixUs: number, nowUs: number): number {
+  const ageUs = sentUnixUs - bootEpochUs;
+  const odd = bootEpochUs === 0 || sentUnixUs === 0 || ageUs < 0 || ageUs > BOOT_BEFORE_MS_MAX * 1000;
+  return odd ? nowUs : nowUs - ageUs;
+}
+
+/**
+ * Whether a proxy that comes up on an address means that the life which had it is over. Several
+ * proxies may share one address (host network), so one that is connected stays unless it listened on
+ * the same port.
+ */
+function replaces(ports: readonly number[], other: Life, otherPorts: readonly number[]): boolean {
+  return other.streams === 0 || ports.some(port => otherPorts.includes(port));
+}

@@ -1,0 +1,67 @@
+// Lists in pages: how many, from where, and what of a namespace. Pure.
+
+import { InvalidArgument } from '../errors.js';
+
+const PAGE_SIZE_DEFAULT = 100;
+const PAGE_SIZE_MAX = 1000;
+const TOKEN_MAX = 1024;
+
+/** What a caller asks for, as `page_size`: 1 to 1000; unset or 0 = 100. */
+export function pageSize(value: number | undefined): number {
+  if (value === undefined || value === 0) return PAGE_SIZE_DEFAULT;
+  if (!Number.isInteger(value) || value < 1 || value > PAGE_SIZE_MAX) {
+    throw new InvalidArgument('page_size', value, `1 to ${PAGE_SIZE_MAX}, or unset for ${PAGE_SIZE_DEFAULT}`);
+  }
+  return value;
+}
+
+export interface Page<T> {
+  readonly items: readonly T[];
+  /** Empty when there is nothing more. */
+  readonly nextPageToken: string;
+}
+
+/**
+ * One page of `all`, sorted by `keyOf`, smallest first, from behind the token. A token is the key of
+ * the last item of the page before, so items that come or go in between shift nothing.
+ */
+export function page<T>(all: Iterable<T>, keyOf: (item: T) => string, size: number, token: string): Page<T> {
+  const after = token === '' ? undefined : parseToken(token);
+  const keyed = [...all].map(item => ({ item, key: keyOf(item) }));
+  const rest = after === undefined ? keyed : keyed.filter(({ key }) => key > after);
+  rest.sort((a, b) => (a.key < b.key ? -1 : 1));
+  const taken = rest.slice(0, size);
+  const more = rest.length > size;
+  return {
+    items: taken.map(({ item }) => item),
+    nextPageToken: more ? Buffer.from(JSON.stringify(taken.at(-1)!.key)).toString('base64url') : '',
+  };
+}
+
+function parseToken(token: string): string {
+  const bad = (): InvalidArgument =>
+    new InvalidArgument('page_token', token.slice(0, 40), 'a next_page_token of this list');
+  if (token.length > TOKEN_MAX) throw bad();
+  try {
+    const key: unknown = JSON.parse(Buffer.from(token, 'base64url').toString('utf8'));
+    if (typeof key === 'string') return key;
+  } catch {
+    // Not one of ours: said below like any other text that is not.
+  }
+  throw bad();
+}
+
+/** Whether a service is the one asked for, in the namespace asked for; '' = any. */
+export function matches(service: string, wanted: string, namespace: string): boolean {
+  if (wanted !== '' && service !== wanted) return false;
+  return namespace === '' || namespaceOf(service) === namespace;
+}
+
+/** Of `name.namespace`; '' for a bare name. */
+export function namespaceOf(service: string): string {
+  const dot = service.indexOf('.');
+  return dot < 0 ? '' : service.slice(dot + 1);
+}
+
+/** A time as text that sorts newest first. */
+export const newestFirst = (us: number): string => String(1e17 - us).padStart(18, '0');

@@ -1,0 +1,14 @@
+// What the calls of the API read from.
+
+import type { Clock } from '../clock.js';
+import type { Counts } from '../registry/counts.js';
+import type { Registry } from '../registry/registry.js';
+import type { TransactionsPort } from '../ingest/transactions-port.js';
+
+export interface ReadParts {
+  readonly clock: Clock;
+  readonly registry: Registry;
+  readonly counts: Counts;
+  readonly transactions: TransactionsPort;
+  readonly countingSinceUs: () => number;
+}

@@ -1,0 +1,34 @@
+// The services as grpc-js wants them, loaded from the proto files at start.
+
+import type { ServiceDefinition } from '@grpc/grpc-js';
+import { loadSync, type MessageTypeDefinition, type Options, type PackageDefinition } from '@grpc/proto-loader';
+import { PROTOS } from '../paths.js';
+
+const FILES = ['ingest', 'registry', 'transactions'].map(name => `meshpulse/v1/${name}.proto`);
+
+/** 64-bit values as decimal text, enums by name: exact, and as proto3 JSON has them. */
+const OPTIONS: Options = { longs: String, enums: String, oneofs: true, includeDirs: [PROTOS] };
+
+export const definitions: PackageDefinition = loadSync(FILES, OPTIONS);
+
+/** The same with the field names of the files, which reflection has to show. */
+export const reflectedDefinitions: PackageDefinition = loadSync(FILES, { ...OPTIONS, keepCase: true });
+
+export const PACKAGE = 'meshpulse.v1';
+export const SERVICES = ['Ingest', 'Registry', 'Transactions'] as const;
+
+export function service(name: (typeof SERVICES)[number]): ServiceDefinition {
+  return definitions[`${PACKAGE}.${name}`] as ServiceDefinition;
+}
+
+export function message(name: string): MessageTypeDefinition<object, object> {
+  return definitions[`${PACKAGE}.${name}`] as MessageTypeDefinition<object, object>;
+}
+
+/** The same service, but its requests come as the bytes they are. */
+export function withRawRequests(definition: ServiceDefinition): ServiceDefinition {
+  const raw = (bytes: Buffer): Buffer => bytes;
+  return Object.fromEntries(
+    Object.entries(definition).map(([name, method]) => [name, { ...method, requestDeserialize: raw }]),
+  );
+}

@@ -1,0 +1,88 @@
+// Transactions.Get, List, Explain and Watch, and Registry.GetFlow: checked here, answered by transactions/.
+
+import type { ServerWritableStream } from '@grpc/grpc-js';
+import { InvalidArgument } from '../errors.js';
+import { microseconds } from './encode.js';
+import { pageSize } from './pages.js';
+import type { ReadParts } from './parts.js';
+
+type Time = { readonly seconds?: string | number; readonly nanos?: number } | null;
+
+export interface ListTransactionsRequest {
+  readonly states?: readonly string[];
+  readonly service?: string;
+  readonly namespace?: string;
+  readonly olderThan?: Time;
+  readonly since?: Time;
+  readonly pageSize?: number;
+  readonly pageToken?: string;
+}
+
+export interface GetFlowRequest {
+  readonly kind?: string;
+  readonly windowSeconds?: number;
+}
+
+const STATES = ['RUNNING', 'SUCCEEDED', 'FAILED', 'DOOMED', 'DECLINED', 'CANCELLED'].map(
+  name => `TRANSACTION_STATE_${name}`,
+);
+
+/** Longest id taken: a plain transaction id may be any header value of this length. */
+const ID_CHARS_MAX = 256;
+
+/** Updates that a slow watcher is kept; past them the oldest are passed over. */
+const WATCH_BACKLOG_MAX = 1000;
+
+export function getTransaction({ transactions }: ReadParts, request: { readonly id?: string }): object {
+  return transactions.get(checkId(request.id));
+}
+
+export function explain({ transactions }: ReadParts, request: { readonly id?: string }): object {
+  return transactions.explain(checkId(request.id));
+}
+
+export function listTransactions({ transactions }: ReadParts, request: ListTransactionsRequest): object {
+  checkStates(request.states);
+  const olderThanUs = microseconds(request.olderThan);
+  if (olderThanUs !== undefined && olderThanUs < 0) {
+    throw new InvalidArgument('older_than', `${olderThanUs / 1e6}s`, '0s or more');
+  }
+  return transactions.list({ ...request, pageSize: pageSize(request.pageSize) });
+}
+
+export function getFlow({ transactions }: ReadParts, request: GetFlowRequest): object {
+  return transactions.flow.getFlow(request);
+}
+
+export function watchTransactions(
+  { transactions }: ReadParts,
+  call: ServerWritableStream<ListTransactionsRequest, object>,
+): void {
+  checkStates(call.request.states);
+  const backlog: object[] = [];
+  let blocked = false;
+  const stop = transactions.watch(call.request, transaction => {
+    if (!blocked) blocked = !call.write(transaction);
+    else if (backlog.push(transaction) > WATCH_BACKLOG_MAX) backlog.shift();
+  });
+  call.on('drain', () => {
+    blocked = false;
+    while (!blocked && backlog.length > 0) blocked = !call.write(backlog.shift()!);
+  });
+  call.on('cancelled', stop);
+  call.on('error', stop);
+  call.on('close', stop);
+}
+
+function checkId(id = ''): string {
+  if (id === '' || id.length > ID_CHARS_MAX) {
+    throw new InvalidArgument('id', id.slice(0, 40), 'a transaction key, an x-request-id or an event id');
+  }
+  return id;
+}
+
+function checkStates(states: readonly string[] = []): void {
+  for (const state of states) {
+    if (!STATES.includes(state)) throw new InvalidArgument('states', state, `one of ${STATES.join(', ')}`);
+  }
+}

@@ -1,0 +1,142 @@
+// Every setting of the collector, declared once: the command line, the environment, the configuration
+// file, the checks and the table in docs/collector.md all come from here.
+
+import { LOG_LEVELS } from './log.js';
+
+export type Kind =
+  | { readonly type: 'address' }
+  | { readonly type: 'text' }
+  | { readonly type: 'store' }
+  | { readonly type: 'flag' }
+  | { readonly type: 'choice'; readonly of: readonly string[] }
+  /** Whole numbers, both ends allowed. */
+  | { readonly type: 'count'; readonly min: number; readonly max: number }
+  /** Written with a unit (500ms 30s 15m 24h 30d); milliseconds inside, both ends allowed. */
+  | { readonly type: 'time'; readonly min: string; readonly max: string }
+  /** Written with a unit (64KiB 4MiB 1GiB) or as plain bytes; both ends allowed. */
+  | { readonly type: 'bytes'; readonly min: string; readonly max: string };
+
+export interface Setting {
+  readonly kind: Kind;
+  /** As one would write it; '' = not set. */
+  readonly default: string;
+  readonly help: string;
+}
+
+const time = (min: string, max: string): Kind => ({ type: 'time', min, max });
+const count = (min: number, max: number): Kind => ({ type: 'count', min, max });
+const bytes = (min: string, max: string): Kind => ({ type: 'bytes', min, max });
+
+/** By name: `--name`, `MESHPULSE_NAME` (upper case, `_` for `-`), and `name:` in the file. */
+export const SETTINGS = {
+  grpc: { kind: { type: 'address' }, default: '127.0.0.1:50051', help: 'Where proxies report and the API is served.' },
+  http: {
+    kind: { type: 'address' },
+    default: '127.0.0.1:9464',
+    help: 'Where metrics, health and the read API as JSON are served.',
+  },
+  store: { kind: { type: 'store' }, default: 'memory', help: 'Where state is kept.' },
+  'data-dir': { kind: { type: 'text' }, default: '', help: 'Folder that makes the memory store durable.' },
+  'data-dir-bytes-max': {
+    kind: bytes('1MiB', '1TiB'),
+    default: '256MiB',
+    help: 'Log files kept for their batches, in all; oldest go first.',
+  },
+  insecure: {
+    kind: { type: 'flag' },
+    default: 'false',
+    help: 'Listen on other than loopback addresses without authentication.',
+  },
+  'log-level': { kind: { type: 'choice', of: LOG_LEVELS }, default: 'info', help: 'Least important lines to log.' },
+  'retain-lives': {
+    kind: time('1m', '3650d'),
+    default: '30d',
+    help: 'How long ended lives and their addresses are remembered.',
+  },
+  'retain-lives-max': {
+    kind: count(1, 10_000_000),
+    default: '1000000',
+    help: 'Ended lives remembered, at most; longest ended go first.',
+  },
+  'retain-events': {
+    kind: time('1s', '30d'),
+    default: '15m',
+    help: 'How long transactions are kept after they ended.',
+  },
+  'retain-failed': {
+    kind: time('1s', '30d'),
+    default: '24h',
+    help: 'How long failed transactions are kept; not less than retain-events.',
+  },
+  'retain-flow': {
+    kind: time('1m', '3650d'),
+    default: '14d',
+    help: 'After how long unseen a learned step is forgotten.',
+  },
+  'transactions-max': { kind: count(100, 10_000_000), default: '200000', help: 'Transactions kept, at most.' },
+  'instances-max': {
+    kind: count(1, 10_000_000),
+    default: '100000',
+    help: 'Lives that have not ended, at most; new ones are refused.',
+  },
+  'metrics-series-max': {
+    kind: count(100, 1_000_000),
+    default: '50000',
+    help: 'Metric series, at most; what is new is counted as `other`.',
+  },
+  'message-bytes-max': {
+    kind: bytes('64KiB', '64MiB'),
+    default: '4MiB',
+    help: 'Size of one message from a client, at most.',
+  },
+  'streams-max': { kind: count(1, 1_000_000), default: '10000', help: 'Report streams open at once, at most.' },
+  'peer-streams-max': {
+    kind: count(1, 100_000),
+    default: '1000',
+    help: 'Calls open at once on one connection, at most.',
+  },
+  'peer-messages-per-second': {
+    kind: count(1, 1_000_000),
+    default: '2000',
+    help: 'Messages from one address, at most; twice as many in a burst.',
+  },
+  'session-memory-max': {
+    kind: bytes('1MiB', '1GiB'),
+    default: '64MiB',
+    help: 'Memory of one HTTP/2 connection, at most.',
+  },
+  'drain-time': {
+    kind: time('0ms', '10m'),
+    default: '5s',
+    help: 'How long streams have to move elsewhere when the collector stops.',
+  },
+} as const satisfies Record<string, Setting>;
+
+export type SettingName = keyof typeof SETTINGS;
+
+/** The table of docs/collector.md. */
+export function settingsTable(): string {
+  const rows = Object.entries(SETTINGS as Record<string, Setting>).map(
+    ([name, setting]) =>
+      `| \`${name}\` | ${setting.default === '' ? '–' : `\`${setting.default}\``} | ${rangeOf(setting.kind)} | ${setting.help} |`,
+  );
+  return ['| name | default | allowed | |', '|---|---|---|---|', ...rows].join('\n');
+}
+
+/** What a setting may be, in words. */
+export function rangeOf(kind: Kind): string {
+  switch (kind.type) {
+    case 'address':
+      return 'HOST:PORT';
+    case 'text':
+      return 'a path';
+    case 'store':
+      return '`memory`';
+    case 'flag':
+      return 'true or false';
+    case 'choice':
+      return kind.of.join(', ');
+    default:
+      return `${kind.min} to ${kind.max}`;
+  }
+}

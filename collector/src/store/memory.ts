@@ -1,0 +1,382 @@
+// The store of one collector: producer positions in memory and, with a folder, a log on disk.
+//
+// Recovery reads the newest snapshot that is whole, then the log after it. The log before it is only
+// read for the batches that are still kept. Nothing on disk can keep the collector from starting.
+
+import { decodeBatch } from '../ingest/decode-report.js';
+import {
+  advance,
+  announce,
+  finish,
+  NO_LOSS,
+  UNKNOWN,
+  type Loss,
+  type Position,
+  type Step,
+} from '../ingest/producers.js';
+import type { ProducerState } from '../ingest/report.js';
+import { hexOfId } from '../ingest/wire.js';
+import { encodeBatch, encodeJson, parseBatch, parseJson, RECORD, type Frame } from './frames.js';
+import { Journal, type JournalFile } from './journal.js';
+import { lockFolder } from './lock.js';
+import type {
+  PutResult,
+  Recovery,
+  SnapshotSource,
+  Store,
+  StoreStats,
+  StoredBatch,
+  StoredCount,
+  StoredLife,
+} from './store.js';
+
+export interface MemoryStoreOptions {
+  /** Folder of the log; absent: nothing outlives the process. */
+  readonly dataDir?: string;
+  /** Log files without a use for recovery are kept for their batches for this long, ms. */
+  readonly retainMs: number;
+  /** Bytes of log files kept for their batches, at most; oldest go first. */
+  readonly logBytesMax: number;
+  /** Producers remembered, at most; those unheard for longest go first. */
+  readonly positionsMax: number;
+  readonly log: StoreLog;
+}
+
+export interface StoreLog {
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+/** A new snapshot is due when the log since the last has this many bytes, or is this old and not empty. */
+const SNAPSHOT_BYTES = 32 * 1024 * 1024;
+const SNAPSHOT_MS = 5 * 60_000;
+
+/** How often that is looked at, ms. */
+const CHECK_MS = 1000;
+
+/** Snapshots kept: the newest, and one more in case it cannot be read. */
+const SNAPSHOTS_KEPT = 2;
+
+interface AnnounceRecord {
+  readonly cuid: string;
+  readonly proxyId: string;
+  readonly producers: readonly {
+    id: string;
+    nextSeq: number;
+    dropped: number;
+    batched: number;
+    acked?: { seq: number; events: number };
+  }[];
+}
+
+interface FinishRecord {
+  readonly cuid: string;
+  readonly proxyId: string;
+  readonly producers: readonly string[];
+}
+
+export class MemoryStore implements Store {
+  /** Least recently heard first. */
+  private readonly positions = new Map<string, Position>();
+  private journal: Journal | undefined;
+  private source: SnapshotSource | undefined;
+  private unlock: (() => void) | undefined;
+  private timer: NodeJS.Timeout | undefined;
+  private lastSnapshotMs = 0;
+  private evicted = 0;
+  private writeErrors = 0;
+  private quarantined = 0;
+  private closing: Promise<void> | undefined;
+  /** Puts not yet settled, and the snapshot that new ones wait for: see `snapshot`. */
+  private unsettled = new Set<Promise<unknown>>();
+  private gate: Promise<void> | undefined;
+
+  constructor(private readonly options: MemoryStoreOptions) {}
+
+  async open(recovery: Recovery, source: SnapshotSource): Promise<void> {
+    this.source = source;
+    const { dataDir, log } = this.options;
+    if (dataDir === undefined) return;
+    this.unlock = await lockFolder(dataDir);
+    try {
+      this.journal = await Journal.open(dataDir, {
+        writeFailed: error => this.onWriteFailed(error),
+        quarantined: (path, offset, bytes) => {
+          this.quarantined += 1;
+          log.error({ path, offset, bytes }, 'records that cannot be read were put aside; start goes on without them');
+        },
+      });
+      await this.recover(this.journal, recovery);
+    } catch (error) {
+      this.onWriteFailed(error as Error);
+      log.error(
+        { dataDir, err: error },
+        'the data folder cannot be used; what is stored now will not outlive the process',
+      );
+    }
+    await this.snapshot();
+    this.timer = setInterval(() => void this.maintain(), CHECK_MS);
+    this.timer.unref();
+  }
+
+  async putLife(life: StoredLife): Promise<void> {
+    await this.write(() => this.append(encodeJson(RECORD.LIFE, life)));
+  }
+
+  async putBatches(batches: readonly StoredBatch[]): Promise<PutResult[]> {
+    const { value, durable } = await this.write(() => batches.map(batch => this.takeBatch(batch)));
+    return value.map(step => ({ fresh: step.fresh, seq: step.position.seq, loss: step.loss, durable }));
+  }
+
+  async announce(cuid: string, proxyId: string, producers: readonly ProducerState[]): Promise<Loss> {
+    const { value } = await this.write(() => {
+      const record: AnnounceRecord = {
+        cuid,
+        proxyId,
+        producers: producers.map(told => ({
+          id: hexOfId(told.id),
+          nextSeq: told.nextSeq,
+          dropped: told.droppedEvents,
+          batched: told.batchedEvents,
+          ...(told.acked === undefined ? {} : { acked: told.acked }),
+        })),
+      };
+      this.append(encodeJson(RECORD.ANNOUNCE, record));
+      return this.takeAnnounce(record);
+    });
+    return value;
+  }
+
+  async finish(cuid: string, proxyId: string, producers: readonly string[]): Promise<Loss> {
+    const { value } = await this.write(() => {
+      const record: FinishRecord = { cuid, proxyId, producers };
+      this.append(encodeJson(RECORD.FINISH, record));
+      return this.takeFinish(record);
+    });
+    return value;
+  }
+
+  stats(): StoreStats {
+    return {
+      durable: this.journal?.healthy ?? false,
+      positions: this.positions.size,
+      positionsEvicted: this.evicted,
+      bytes: this.journal?.bytes ?? 0,
+      writeErrors: this.writeErrors,
+      quarantined: this.quarantined,
+    };
+  }
+
+  close(): Promise<void> {
+    this.closing ??= this.shutDown();
+    return this.closing;
+  }
+
+  /** Runs one change, and settles when what it appended is on disk. */
+  private async write<T>(change: () => T): Promise<{ value: T; durable: boolean }> {
+    while (this.gate !== undefined) await this.gate;
+    if (this.closing !== undefined) throw new Error('the store is closed');
+    const value = change();
+    if (this.journal === undefined) return { value, durable: false };
+    const commit = this.journal.commit();
+    this.unsettled.add(commit);
+    const durable = await commit;
+    this.unsettled.delete(commit);
+    return { value, durable };
+  }
+
+  private append(frame: Buffer): void {
+    this.journal?.append(frame);
+  }
+
+  private takeBatch(stored: StoredBatch): Step {
+    const step = this.applyBatch(stored);
+    if (step.fresh && this.journal !== undefined) {
+      const { cuid, proxyId, receivedUs } = stored;
+      this.append(encodeBatch({ cuid, proxyId, receivedUs }, stored.batch.bytes));
+    }
+    return step;
+  }
+
+  private applyBatch({ proxyId, batch }: StoredBatch): Step {
+    const { seq, firstEvent, droppedEvents } = batch;
+    const rows = batch.events?.rows ?? 0;
+    return this.move(proxyId, hexOfId(batch.producer), before =>
+      advance(before, { seq, firstEvent, droppedEvents, rows }),
+    );
+  }
+
+  private takeAnnounce(record: AnnounceRecord): Loss {
+    return total(
+      record.producers.map(told => {
+        const state = {
+          id: BigInt(`0x${told.id}`),
+          nextSeq: told.nextSeq,
+          droppedEvents: told.dropped,
+          batchedEvents: told.batched,
+          ...(told.acked === undefined ? {} : { acked: told.acked }),
+        };
+        return this.move(record.proxyId, told.id, before => announce(before, state)).loss;
+      }),
+    );
+  }
+
+  private takeFinish(record: FinishRecord): Loss {
+    return total(record.producers.map(id => this.move(record.proxyId, id, finish).loss));
+  }
+
+  private move(proxyId: string, producer: string, change: (before: Position) => Step): Step {
+    const key = `${proxyId} ${producer}`;
+    const step = change(this.positions.get(key) ?? UNKNOWN);
+    this.positions.delete(key);
+    this.positions.set(key, step.position);
+    if (this.positions.size > this.options.positionsMax) {
+      this.positions.delete(this.positions.keys().next().value!);
+      this.evicted += 1;
+    }
+    return step;
+  }
+
+  private async recover(journal: Journal, recovery: Recovery): Promise<void> {
+    const { from, flow } = await this.readSnapshot(journal, recovery);
+    const files = await journal.files('journal');
+    for (const file of files.filter(file => file.number < from)) {
+      await journal.read(file, frame => this.replay(frame, recovery, true));
+    }
+    if (flow !== undefined) recovery.flow(flow);
+    for (const file of files.filter(file => file.number >= from)) {
+      await journal.read(file, frame => this.replay(frame, recovery, false));
+    }
+  }
+
+  /** From which number the log has to be replayed (0 when there is no whole snapshot), and the flow. */
+  private async readSnapshot(journal: Journal, recovery: Recovery): Promise<{ from: number; flow?: unknown }> {
+    const newestFirst = (await journal.files('snapshot')).reverse();
+    for (const file of newestFirst) {
+      const frames: Frame[] = [];
+      const whole = await journal.read(file, frame => frames.push(frame));
+      if (!whole || frames.at(-1)?.type !== RECORD.END) continue;
+      for (const frame of frames) this.restore(frame, recovery);
+      const flow = frames.find(frame => frame.type === RECORD.FLOW);
+      return { from: file.number, flow: flow === undefined ? null : parseJson<unknown>(flow) };
+    }
+    return { from: 0 };
+  }
+
+  private restore(frame: Frame, recovery: Recovery): void {
+    if (frame.type === RECORD.LIFE) recovery.life(parseJson<StoredLife>(frame));
+    else if (frame.type === RECORD.COUNT) recovery.count(parseJson<StoredCount>(frame));
+    else if (frame.type === RECORD.SINCE) recovery.countingSince(parseJson<number>(frame));
+    else if (frame.type === RECORD.POSITION) {
+      const [key, position] = parseJson<[string, Position]>(frame);
+      this.positions.set(key, position);
+    }
+  }
+
+  private replay(frame: Frame, recovery: Recovery, counted: boolean): void {
+    if (frame.type === RECORD.BATCH) this.replayBatch(frame, recovery, counted);
+    else if (counted) return;
+    else if (frame.type === RECORD.LIFE) recovery.life(parseJson<StoredLife>(frame));
+    else if (frame.type === RECORD.ANNOUNCE) {
+      const record = parseJson<AnnounceRecord>(frame);
+      recovery.loss(record.cuid, this.takeAnnounce(record));
+    } else if (frame.type === RECORD.FINISH) {
+      const record = parseJson<FinishRecord>(frame);
+      recovery.loss(record.cuid, this.takeFinish(record));
+    }
+  }
+
+  private replayBatch(frame: Frame, recovery: Recovery, counted: boolean): void {
+    const { header, batch } = parseBatch(frame);
+    const stored: StoredBatch = { ...header, batch: decodeBatch(batch, 'batch') };
+    if (!counted) {
+      const step = this.applyBatch(stored);
+      recovery.loss(header.cuid, step.loss);
+      if (!step.fresh) return;
+    }
+    recovery.batch(stored, counted);
+  }
+
+  /**
+   * Starts the log afresh from what the owners hold now. Owners apply a batch when its put settles,
+   * so new puts wait while those under way settle and are applied: otherwise a batch could be in the
+   * log before the snapshot and yet not in the snapshot's counts.
+   */
+  private async snapshot(): Promise<void> {
+    const { journal, source } = this;
+    if (journal === undefined || source === undefined) return;
+    let release = (): void => undefined;
+    this.gate = new Promise(resolve => (release = resolve));
+    try {
+      await Promise.all(this.unsettled);
+      await new Promise(resolve => setImmediate(resolve));
+      const frames = this.capture(source);
+      const moved = journal.moveOn();
+      this.gate = undefined;
+      release();
+      const number = await moved;
+      await journal.writeSnapshot(number, frames);
+      await this.prune(journal);
+    } catch (error) {
+      this.onWriteFailed(error as Error);
+    } finally {
+      this.gate = undefined;
+      release();
+      this.lastSnapshotMs = performance.now();
+    }
+  }
+
+  private capture(source: SnapshotSource): Buffer[] {
+    const frames: Buffer[] = [];
+    for (const life of source.lives()) frames.push(encodeJson(RECORD.LIFE, life));
+    for (const count of source.counts()) frames.push(encodeJson(RECORD.COUNT, count));
+    frames.push(encodeJson(RECORD.SINCE, source.countingSinceUs()));
+    frames.push(encodeJson(RECORD.FLOW, source.flow() ?? null));
+    for (const entry of this.positions) frames.push(encodeJson(RECORD.POSITION, entry));
+    frames.push(encodeJson(RECORD.END, null));
+    return frames;
+  }
+
+  private async prune(journal: Journal): Promise<void> {
+    const snapshots = await journal.files('snapshot');
+    const kept = snapshots.slice(-SNAPSHOTS_KEPT);
+    for (const file of snapshots.slice(0, -SNAPSHOTS_KEPT)) await journal.remove(file);
+    const needed = kept[0]?.number ?? 0;
+    const oldest = Date.now() - this.options.retainMs;
+    const spare = (await journal.files('journal')).filter(file => file.number < needed);
+    for (const file of surplus(spare, oldest, this.options.logBytesMax)) await journal.remove(file);
+  }
+
+  private async maintain(): Promise<void> {
+    const { journal } = this;
+    if (journal === undefined || this.gate !== undefined || journal.bytes === 0) return;
+    const due = journal.bytes >= SNAPSHOT_BYTES || performance.now() - this.lastSnapshotMs >= SNAPSHOT_MS;
+    if (due) await this.snapshot();
+  }
+
+  private async shutDown(): Promise<void> {
+    clearInterval(this.timer);
+    while (this.gate !== undefined) await this.gate;
+    await this.snapshot();
+    await this.journal?.close();
+    this.unlock?.();
+  }
+
+  private onWriteFailed(error: Error): void {
+    this.writeErrors += 1;
+    this.options.log.error({ err: error }, 'the log cannot be written; what is acknowledged now is not durable');
+  }
+}
+
+function total(losses: readonly Loss[]): Loss {
+  return losses.reduce((a, b) => ({ reports: a.reports + b.reports, events: a.events + b.events }), NO_LOSS);
+}
+
+/** Files to give up: those too old, then the oldest until the rest is within `bytesMax`. */
+function surplus(files: readonly JournalFile[], oldestMs: number, bytesMax: number): JournalFile[] {
+  let bytes = 0;
+  return [...files].reverse().filter(file => {
+    bytes += file.bytes;
+    return file.modifiedMs < oldestMs || bytes > bytesMax;
+  });
+}

@@ -1,0 +1,152 @@
+// What the collector keeps, and what a store promises about it. Memory meets this contract now; a
+// shared store has to meet the same one, and the same test body.
+//
+// Kept: lives with their addresses, event batches, exact counts, producer positions, learned flow.
+// Not kept: status, progress, in-flight lists. They are older than their worth after a restart.
+//
+// The store owns the producer positions, because whether a batch is new must be decided where it is
+// stored, in one step: two collectors, or one before and after a restart, must not both count it.
+// Everything else it holds for those who own it (registry, flow) and gives back at `open`.
+
+import type { Loss } from '../ingest/producers.js';
+import type { Batch, ProducerState } from '../ingest/report.js';
+
+/** One life, as it was last put. Times are us since 1970 by the collector's clock. */
+export interface StoredLife {
+  readonly cuid: string;
+  readonly cuidAliases: readonly string[];
+  readonly scope: number;
+  readonly service: string;
+  readonly slot: string;
+  readonly workload: string;
+  readonly node: string;
+  readonly cluster: string;
+  readonly network: string;
+  /** Oldest first; the last is the one it has, or had when it ended. */
+  readonly addresses: readonly StoredAddress[];
+  readonly proxyId: string;
+  /** Sender's clock. */
+  readonly bootEpochUs: number;
+  readonly version: string;
+  readonly edge: boolean;
+  readonly transport: 'stream' | 'unary';
+  readonly reportIntervalMs: number;
+  readonly reportIdleMs: number;
+  readonly reportInFlightMs: number;
+  readonly configErrors: readonly string[];
+  readonly firstSeenUs: number;
+  readonly lastSeenUs: number;
+  /** When it ended, or when another life took its address; absent while it lives. */
+  readonly endedUs?: number;
+  readonly clean: boolean;
+  readonly eventsLostMax: number;
+  readonly events: number;
+  readonly calls: number;
+  readonly reportsLost: number;
+  readonly eventsLost: number;
+  /** Ids of its producers, 16 hex. */
+  readonly producers: readonly string[];
+}
+
+/** One address of a life. */
+export interface StoredAddress {
+  readonly ip: string;
+  readonly ports: readonly number[];
+  /** Its start, or when it was first heard there. */
+  readonly fromUs: number;
+  readonly toUs?: number;
+}
+
+/** A batch on its way into the store. */
+export interface StoredBatch {
+  /** The life it tells of. */
+  readonly cuid: string;
+  /** Producer ids are only unique within a proxy. */
+  readonly proxyId: string;
+  readonly receivedUs: number;
+  readonly batch: Batch;
+}
+
+export interface PutResult {
+  /** False: a replay; it was stored before and must not be applied again. */
+  readonly fresh: boolean;
+  /** Highest number of this producer that is stored or counted as lost: what to acknowledge. */
+  readonly seq: number;
+  /** What was found missing on the way to this batch. */
+  readonly loss: Loss;
+  /** A restart keeps it. */
+  readonly durable: boolean;
+}
+
+/** One exact count; its meaning is the registry's. */
+export interface StoredCount {
+  readonly service: string;
+  readonly cluster: string;
+  readonly external: boolean;
+  readonly operation: string;
+  readonly status: number;
+  readonly responseFlags: number;
+  readonly flags: number;
+  readonly count: number;
+  readonly durationUsSum: number;
+}
+
+/** Where what was kept is given back at `open`. */
+export interface Recovery {
+  life(life: StoredLife): void;
+  count(count: StoredCount): void;
+  /** Since when the counts count. */
+  countingSince(us: number): void;
+  /** Comes after the batches that are counted already, so that it replaces what they taught. */
+  flow(state: unknown): void;
+  /**
+   * A batch that is still kept. `counted`: the counts and lives given before hold it already, so it
+   * only rebuilds what is not stored itself (transactions).
+   */
+  batch(batch: StoredBatch, counted: boolean): void;
+  /** Loss that was found while the batches after the last counts were stored. */
+  loss(cuid: string, loss: Loss): void;
+}
+
+/** What the owners hold now: asked for when the store wants to start its log afresh. */
+export interface SnapshotSource {
+  lives(): Iterable<StoredLife>;
+  counts(): Iterable<StoredCount>;
+  countingSinceUs(): number;
+  flow(): unknown;
+}
+
+export interface StoreStats {
+  readonly durable: boolean;
+  readonly positions: number;
+  /** Positions dropped to keep the bound; a batch of such a producer is taken as its first. */
+  readonly positionsEvicted: number;
+  readonly bytes: number;
+  /** Writes that failed, and files that could not be read and were put aside. */
+  readonly writeErrors: number;
+  readonly quarantined: number;
+}
+
+/**
+ * Calls take effect in the order they are made, and promises settle in that order. After `close` every
+ * call rejects. A store never throws for what a batch holds: batches are checked before they come.
+ */
+export interface Store {
+  /** Once, before anything else. Gives back what was kept. */
+  open(recovery: Recovery, source: SnapshotSource): Promise<void>;
+  /** The latest put of a CUID wins. */
+  putLife(life: StoredLife): Promise<void>;
+  /**
+   * Settles when all of them are stored as well as this store can. One result a batch, in order. The
+   * caller applies fresh batches at once, awaiting nothing in between: what it holds afterwards may
+   * become the state that a restart begins with.
+   */
+  putBatches(batches: readonly StoredBatch[]): Promise<PutResult[]>;
+  /** A proxy says where its producers are; returns what they dropped since they last said so. */
+  announce(cuid: string, proxyId: string, producers: readonly ProducerState[]): Promise<Loss>;
+  /** Producers that will not come back; returns what they announced and never sent. */
+  finish(cuid: string, proxyId: string, producers: readonly string[]): Promise<Loss>;
+  stats(): StoreStats;
+  /** Makes what was put durable if it can be, and lets go of everything. A second call does nothing. */
+  close(): Promise<void>;
+}
