@@ -69,7 +69,11 @@ export function configure(id: u32, size: u32): void {
   identity.life();
   doubts.countConfigErrors(config.errorsTotal);
   for (let i = 0; i < config.errors.length; i++) host.logText(3, 'meshpulse: ' + config.errors[i]);
-  if (config.collectorCluster.length > 0 && config.role == ROLE_FULL) setInterval(config.intervalMs);
+  if (config.collectorCluster.length > 0 && config.role == ROLE_FULL) {
+    setInterval(config.intervalMs);
+    // Requests may come before the first tick.
+    setReporting(true);
+  }
   host.setTickPeriod(TICK_MS as u32);
 }
 
