@@ -1,0 +1,261 @@
+// A collector that only listens: it decodes every message, keeps every row, acknowledges, and misbehaves on
+// demand. What a proxy told is then known exactly, with nothing between the wire and the assertion.
+import {
+  Server,
+  ServerCredentials,
+  status as Code,
+  type sendUnaryData,
+  type ServerDuplexStream,
+  type ServerUnaryCall,
+  type ServiceDefinition,
+} from '@grpc/grpc-js';
+import { format, type Address } from '../../../demo/src/mesh/address.js';
+import { until } from '../../../demo/src/mesh/child.js';
+import {
+  decodeRequest,
+  encodeReply,
+  rowsOf,
+  type Batch,
+  type Hello,
+  type InFlight,
+  type Progress,
+  type ReportReply,
+  type ReportRequest,
+  type Row,
+  type Status,
+} from '../../filter/wire.js';
+
+/** How messages are answered. `reset` ends each stream with an error at its first message. */
+export type Mode = { kind: 'ack' } | { kind: 'slow'; ms: number } | { kind: 'silent' | 'garbage' | 'reset' };
+
+/** One proxy life: all that came under one CUID. */
+export class Life {
+  /** The newest hello. */
+  hello: Hello;
+  readonly hellos: Hello[] = [];
+  /** producer -> seq -> batch. */
+  readonly batches = new Map<string, Map<number, Batch>>();
+  readonly statuses: { atMs: number; status: Status }[] = [];
+  /** Lists of running requests, each with the time it came. */
+  readonly inFlight: { atMs: number; producer: string; items: InFlight[]; omitted: number }[] = [];
+  readonly progress: { atMs: number; progress: Progress }[] = [];
+  goodbye: string | undefined;
+  /** Times of all messages, by `Date.now()`. */
+  readonly messagesMs: number[] = [];
+  /** Batches that came again. */
+  replays = 0;
+
+  constructor(hello: Hello) {
+    this.hello = hello;
+  }
+
+  get rows(): Row[] {
+    const batches = [...this.batches.values()].flatMap(bySeq => [...bySeq.values()]);
+    return batches.flatMap(batch => (batch.events ? rowsOf(batch.events) : []));
+  }
+
+  /** Batches that are known to exist and have not come, and rows that were dropped before batching. */
+  get lost(): { batches: number; rows: number } {
+    let batches = 0;
+    let rows = 0;
+    for (const bySeq of this.batches.values()) {
+      batches += Math.max(0, ...bySeq.keys()) - bySeq.size;
+      rows += Math.max(0, ...[...bySeq.values()].map(batch => Number(batch.droppedEvents)));
+    }
+    return { batches, rows };
+  }
+}
+
+const BYTES_AS_THEY_ARE = (bytes: Buffer): Buffer => bytes;
+const COMMON = { requestSerialize: BYTES_AS_THEY_ARE, requestDeserialize: BYTES_AS_THEY_ARE };
+const REPLY = { responseSerialize: BYTES_AS_THEY_ARE, responseDeserialize: BYTES_AS_THEY_ARE };
+const INGEST: ServiceDefinition = {
+  Report: { path: '/meshpulse.v1.Ingest/Report', requestStream: true, responseStream: true, ...COMMON, ...REPLY },
+  ReportOnce: {
+    path: '/meshpulse.v1.Ingest/ReportOnce',
+    requestStream: false,
+    responseStream: false,
+    ...COMMON,
+    ...REPLY,
+  },
+};
+/** No protobuf message: a tag with field number 0. */
+const GARBAGE = Buffer.from([0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+
+type Stream = ServerDuplexStream<Buffer, Buffer>;
+
+export class Recorder {
+  stream: Mode = { kind: 'ack' };
+  unary: Mode = { kind: 'ack' };
+  readonly lives = new Map<string, Life>();
+  readonly faults: string[] = [];
+  streamsOpened = 0;
+  calls = 0;
+  private readonly open = new Set<Stream>();
+  private readonly timers = new Set<NodeJS.Timeout>();
+
+  private constructor(
+    private readonly server: Server,
+    readonly address: Address,
+  ) {}
+
+  /** Listens on `address`; port 0 takes a free one. */
+  static async start(address: Address = { host: '127.0.0.1', port: 0 }): Promise<Recorder> {
+    const server = new Server();
+    const port = await new Promise<number>((resolve, reject) => {
+      server.bindAsync(format(address), ServerCredentials.createInsecure(), (error, bound) => {
+        if (error) reject(error);
+        else resolve(bound);
+      });
+    });
+    const recorder = new Recorder(server, { ...address, port });
+    server.addService(INGEST, {
+      Report: (stream: Stream) => recorder.onStream(stream),
+      ReportOnce: (call: ServerUnaryCall<Buffer, Buffer>, done: sendUnaryData<Buffer>) => recorder.onCall(call, done),
+    });
+    return recorder;
+  }
+
+  /** Ends everything at once. */
+  stop(): void {
+    for (const timer of this.timers) clearTimeout(timer);
+    this.server.forceShutdown();
+  }
+
+  get openStreams(): number {
+    return this.open.size;
+  }
+
+  /** The only life of this service (`name` or `name.namespace`). */
+  life(service: string): Life {
+    const found = this.livesOf(service);
+    const [life] = found;
+    if (!life || found.length > 1) throw new Error(`${found.length} lives of ${service}, expected one`);
+    return life;
+  }
+
+  livesOf(service: string): Life[] {
+    return [...this.lives.values()].filter(
+      ({ hello }) => hello.service === service || hello.service.startsWith(`${service}.`),
+    );
+  }
+
+  /** All rows of a service. */
+  rows(service: string): Row[] {
+    return this.livesOf(service).flatMap(life => life.rows);
+  }
+
+  /** Waits until every one of these services has greeted. */
+  async greeted(...services: string[]): Promise<void> {
+    await until(`hello of ${services.join(', ')}`, GREETING_MS, () =>
+      services.every(service => this.livesOf(service).length > 0) ? true : undefined,
+    );
+  }
+
+  /**
+   * Waits for `count` rows of a service, and then for `quietMs` more, in which no further one may come that
+   * a count of `count` would hide.
+   */
+  async rowsOf(service: string, count: number, quietMs = 600, timeoutMs = ROWS_MS): Promise<Row[]> {
+    await until(`${count} rows of ${service}`, timeoutMs, () =>
+      this.rows(service).length >= count ? true : undefined,
+    ).catch((error: unknown) => {
+      throw new Error(`${service}: ${this.rows(service).length} rows, expected ${count}`, { cause: error });
+    });
+    await new Promise(done => setTimeout(done, quietMs));
+    return this.rows(service);
+  }
+
+  private onStream(stream: Stream): void {
+    this.streamsOpened++;
+    this.open.add(stream);
+    const state: { life?: Life } = {};
+    stream.on('data', (bytes: Buffer) => {
+      const mode = this.stream;
+      if (mode.kind === 'reset') {
+        stream.emit('error', { code: Code.UNAVAILABLE, details: 'reset on purpose' });
+        return;
+      }
+      const reply = this.take(state, bytes);
+      this.answer(mode, reply, answer => {
+        if (this.open.has(stream)) stream.write(answer);
+      });
+    });
+    const gone = () => this.open.delete(stream);
+    stream.on('end', () => {
+      gone();
+      stream.end();
+    });
+    stream.on('cancelled', gone);
+    stream.on('error', gone);
+    stream.on('close', gone);
+  }
+
+  private onCall(call: ServerUnaryCall<Buffer, Buffer>, done: sendUnaryData<Buffer>): void {
+    this.calls++;
+    const mode = this.unary;
+    if (mode.kind === 'reset') {
+      done({ code: Code.UNAVAILABLE, details: 'reset on purpose' });
+      return;
+    }
+    const reply = this.take({}, call.request);
+    this.answer(mode, reply, answer => done(null, answer));
+  }
+
+  private answer(mode: Mode, reply: ReportReply, send: (bytes: Buffer) => void): void {
+    if (mode.kind === 'ack') send(encodeReply(reply));
+    if (mode.kind === 'garbage') send(GARBAGE);
+    if (mode.kind === 'slow') {
+      const timer = setTimeout(() => {
+        this.timers.delete(timer);
+        send(encodeReply(reply));
+      }, mode.ms);
+      this.timers.add(timer);
+    }
+  }
+
+  private take(state: { life?: Life }, bytes: Buffer): ReportReply {
+    const request = decodeRequest(bytes);
+    const atMs = Date.now();
+    if (request.hello) state.life = this.greet(request.hello);
+    const { life } = state;
+    if (!life) {
+      this.faults.push('a message before hello');
+      return {};
+    }
+    life.messagesMs.push(atMs);
+    if (request.status) life.statuses.push({ atMs, status: request.status });
+    life.inFlight.push(...request.inFlight.map(list => ({ atMs, ...list })));
+    life.progress.push(...request.progress.map(progress => ({ atMs, progress })));
+    if (request.goodbye) life.goodbye = request.goodbye.reason;
+    return this.store(life, request);
+  }
+
+  private greet(hello: Hello): Life {
+    const life = this.lives.get(hello.cuid) ?? new Life(hello);
+    life.hello = hello;
+    life.hellos.push(hello);
+    this.lives.set(hello.cuid, life);
+    return life;
+  }
+
+  private store(life: Life, request: ReportRequest): ReportReply {
+    const acks = new Map<string, number>();
+    for (const batch of request.batches) {
+      const bySeq = life.batches.get(batch.producer) ?? new Map<number, Batch>();
+      life.batches.set(batch.producer, bySeq);
+      if (bySeq.has(Number(batch.seq))) life.replays++;
+      else bySeq.set(Number(batch.seq), batch);
+      acks.set(batch.producer, Math.max(...bySeq.keys()));
+    }
+    return {
+      acks: [...acks].map(([producer, seq]) => ({ producer, seq: String(seq), durable: true })),
+      receivedUnixUs: String(Date.now() * 1000),
+      echoSentUnixUs: request.sentUnixUs,
+    };
+  }
+}
+
+/** A proxy's first report: compilation of the module, election of a leader, one tick. */
+const GREETING_MS = 15_000;
+const ROWS_MS = 15_000;
