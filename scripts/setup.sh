@@ -85,6 +85,9 @@ modules_current() {
     process.exit(stale ? 1 : 0);'
 }
 
+# The first sentence that says why npm failed.
+npm_reason() { sed -n 's/^npm error \([^ ]* .*\)/\1/p' .cache/npm.log | grep -v '^code ' | head -n 1 | cut -c 1-160; }
+
 check_modules() {
   modules_current && return 0
   if ! may_install; then
@@ -94,7 +97,7 @@ check_modules() {
   say "installing npm packages (npm ci)"
   # The local cache first: with a filled one no network is needed.
   if npm ci --prefer-offline --no-progress </dev/null >.cache/npm.log 2>&1; then return 0; fi
-  problem "npm packages: npm ci failed ($(grep -m 1 'npm error' .cache/npm.log || echo 'see .cache/npm.log')). Run: npm ci"
+  problem "npm packages: npm ci failed ($(npm_reason)). All of it: .cache/npm.log. Run: npm ci"
 }
 
 # Prints the version of an Envoy binary, or nothing.
