@@ -39,6 +39,8 @@ export interface SidecarOptions extends Partial<ProxyOptions> {
   readonly plugin?: Omit<PluginOptions, 'configuration'>;
   /** Also installs the `role: order` plugin. */
   readonly order?: boolean;
+  /** Runs before the plugins are configured, e.g. to make host calls fail from the start. */
+  readonly prepare?: (proxy: ProxyProcess) => void;
 }
 
 export interface RequestOptions {
@@ -75,10 +77,11 @@ export class Sidecar {
   readonly order: Plugin | undefined;
 
   constructor(options: SidecarOptions = {}) {
-    const { config, node, plugin, order, ...proxyOptions } = options;
+    const { config, node, plugin, order, prepare, ...proxyOptions } = options;
     const properties = { xds: { node: node ?? SHOP_NODE } };
     this.proxy = new ProxyProcess({ wasm: filterModule(), properties, ...proxyOptions });
     this.proxy.grpcClusters.set(COLLECTOR_CLUSTER, this.collector);
+    prepare?.(this.proxy);
     const collector = config === null ? {} : { collector: { cluster: COLLECTOR_CLUSTER } };
     const configuration = JSON.stringify({ ...collector, ...config });
     const add = (name: string, direction: number, text: string): Plugin =>
