@@ -2,7 +2,7 @@
 // unknown key is ignored, unreadable JSON means pass-through. Each fault is one sentence, told to
 // the log, to a counter and to the collector.
 import { same, Text } from './bytes';
-import { JSON_ARRAY, JSON_BOOL, JSON_NULL, JSON_NUMBER, JSON_STRING, JsonSink, numberOf, readJson } from './core/json';
+import { JSON_ARRAY, JSON_BOOL, JSON_NULL, JSON_NUMBER, JSON_OBJECT, JSON_OTHER, JSON_STRING, JsonSink, numberOf, readJson } from './core/json';
 
 export const ROLE_FULL: i32 = 0;
 export const ROLE_ORDER: i32 = 1;
@@ -46,6 +46,36 @@ export class Pattern {
 }
 
 const TRACE_HEADERS = ['traceparent', 'tracestate', 'b3', 'x-b3-*', 'uber-trace-id', 'sw8', 'x-cloud-trace-context', 'x-datadog-*'];
+
+/** Every key that holds a value; the dots may also be nesting. */
+const KEYS = [
+  'mesh.clusters',
+  'trace.headers',
+  'edge',
+  'collector.cluster',
+  'collector.authority',
+  'role',
+  'service',
+  'direction',
+  'trust',
+  'status.request',
+  'status.response',
+  'status.orca',
+  'status.adminCluster',
+  'report.intervalMs',
+  'report.idleMs',
+  'report.inFlightMs',
+  'report.events',
+  'report.ratio',
+  'report.plainIds',
+  'transaction.header',
+  'rollback.mode',
+  'rollback.httpStatus',
+  'rollback.grpcStatus',
+  'rollback.callback.cluster',
+  'rollback.callback.path',
+  'rollback.callback.secretFile',
+];
 
 export class Config extends JsonSink {
   readable: bool = true;
@@ -119,6 +149,10 @@ export class Config extends JsonSink {
 
   leaf(path: usize, pathSize: u32, kind: i32, ptr: usize, size: u32, inArray: bool): void {
     const key = printable(path, pathSize);
+    if (kind == JSON_OBJECT) {
+      if (KEYS.includes(key)) this.leaf(path, pathSize, JSON_OTHER, 0, 0, false);
+      return;
+    }
     if (key == 'mesh.clusters') return this.list(key, this.meshClusters, kind, ptr, size, inArray);
     if (key == 'trace.headers') return this.list(key, this.traceHeaders, kind, ptr, size, inArray);
     if (inArray || kind == JSON_ARRAY) {

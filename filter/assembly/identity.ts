@@ -25,6 +25,7 @@ let nodeName: string = '';
 let nodeIp: string = '';
 export let vmId: Text = new Text('');
 export let router: bool = false;
+const HELLO_ERRORS_MAX: i32 = 16;
 const PORTS: usize = memory.data(64, 8);
 let portCount: u32 = 0;
 const ID: usize = memory.data(32, 8);
@@ -142,12 +143,17 @@ export function putHello(root: Root): void {
   wire.putVarint(16, root.config.intervalMs);
   wire.putVarint(17, root.config.idleMs);
   wire.putVarint(18, root.config.inFlightMs);
-  let told = 0;
+  const told: string[] = [];
   let edge = false;
-  for (let i = 0; i < roots.length; i++) {
-    if (roots[i].dead) continue;
-    if (roots[i].config.edge) edge = true;
-    for (let j = 0; j < roots[i].config.errors.length && told < 16; j++, told++) wire.putText(19, roots[i].config.errors[j]);
+  for (let r = 0; r < roots.length; r++) {
+    if (roots[r].dead) continue;
+    if (roots[r].config.edge) edge = true;
+    const errors = roots[r].config.errors;
+    for (let j = 0; j < errors.length && told.length < HELLO_ERRORS_MAX; j++) {
+      if (told.includes(errors[j])) continue;
+      told.push(errors[j]);
+      wire.putText(19, errors[j]);
+    }
   }
   wire.putVarint(20, edge ? 1 : 0);
   putCounter('unstamped', doubts.unstamped);

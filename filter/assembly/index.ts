@@ -116,7 +116,6 @@ export function proxy_on_delete(context: u32): void {
     return;
   }
   host.enter();
-  clock();
   streams.remove(context);
   host.leave();
 }

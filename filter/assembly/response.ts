@@ -1,7 +1,7 @@
 // Response headers: what the application says of itself is read, who answered is stamped.
 import { copy, parsed, parseDecimal, parseUuid, Text, uuidHi, uuidLo, writeDecimal } from './bytes';
 import { clock } from './clock';
-import { ROLE_FULL } from './config';
+import { ROLE_FULL, ROLE_NONE } from './config';
 import * as fields from './core/fields';
 import * as h from './core/headers';
 import * as doubts from './doubts';
@@ -21,6 +21,7 @@ export function responseHeaders(context: u32): void {
   if (at == 0) return;
   const s = changetype<Stream>(at);
   const root = changetype<Root>(s.root);
+  if (root.config.role == ROLE_NONE && root.config.edge) removeOwn();
   if (root.config.role != ROLE_FULL || (s.bits & B_SEEN) == 0) return;
   if (!parsePairs(host.RESPONSE_HEADERS, root)) return;
   clock();
@@ -70,13 +71,17 @@ export function responseHeaders(context: u32): void {
   }
   if (h.hostileCount > 0 || (dropOwn && h.ownCount > 0)) {
     if (h.write(false, dropOwn, true)) host.setPairs(host.RESPONSE_HEADERS, h.outPtr, h.outSize);
-    else for (let i = 0; i < OWN_NAMES.length; i++) host.removeHeader(host.RESPONSE_HEADERS, OWN_NAMES[i].ptr, OWN_NAMES[i].size);
+    else removeOwn();
     return;
   }
   for (let i: u32 = 0; i < h.stampsPending(); i++) {
     const e = h.stampAt(i);
     host.addHeader(host.RESPONSE_HEADERS, load<u32>(e), load<u32>(e, 4), load<u32>(e, 8), load<u32>(e, 12));
   }
+}
+
+function removeOwn(): void {
+  for (let i = 0; i < OWN_NAMES.length; i++) host.removeHeader(host.RESPONSE_HEADERS, OWN_NAMES[i].ptr, OWN_NAMES[i].size);
 }
 
 /** ORCA TEXT for Envoy's balancers. */

@@ -19,6 +19,9 @@ export class Root {
   /** Per cluster (by name id): bit 0 looked at, bit 1 in the mesh. Settings and clusters change, so it is asked anew each minute. */
   facts: usize = 0;
   factsUntilMs: u64 = 0;
+  /** Hash of the settings' text: their faults are told once per process. */
+  configHash: u64 = 0;
+  faultsTold: bool = true;
   dead: bool = false;
   streams: u32 = 0;
   /** Requests whose destination port was looked at: a few tell every port there is. */

@@ -43,6 +43,16 @@ export const B_LISTED: u32 = 512;
 export const B_HAS_PROGRESS: u32 = 1024;
 export const B_LOGGED: u32 = 2048;
 
+/** Where one direction of a gRPC body is. */
+@unmanaged
+export class Frames {
+  header: u64; // bytes of the frame header so far
+  have: u32;
+  skip: u32; // bytes of the message still to come
+  messages: u32;
+  free: u32;
+}
+
 @unmanaged
 export class Stream {
   startNs: u64;
@@ -70,11 +80,15 @@ export class Stream {
   peerService: u32;
   status: u32;
   attempts: u32;
-  requestSkip: u32; // bytes to the next gRPC frame header
-  responseSkip: u32;
-  requestMessages: u32;
-  responseMessages: u32;
   side: i32;
+  free: u32;
+  // Two Frames in place.
+  requestFrames: u64;
+  requestFrames1: u64;
+  requestFrames2: u64;
+  responseFrames: u64;
+  responseFrames1: u64;
+  responseFrames2: u64;
 }
 
 let freeList: usize = 0;

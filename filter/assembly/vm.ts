@@ -1,5 +1,5 @@
 // The VM: start, settings, the tick that keeps everything going, and the end.
-import { Text } from './bytes';
+import { hash, Text } from './bytes';
 import * as batches from './batches';
 import { intervalMs, nowMs, refreshClock, setInterval } from './clock';
 import { Config, ROLE_FULL } from './config';
@@ -9,7 +9,7 @@ import * as host from './host';
 import * as identity from './identity';
 import * as jobs from './jobs';
 import * as leader from './leader';
-import { createRoot, reporter, reporting, rootOf, roots, setReporting } from './roots';
+import { createRoot, reporter, reporting, Root, rootOf, roots, setReporting } from './roots';
 import * as shares from './shares';
 import { own, UNKNOWN } from './shares';
 import * as status from './status';
@@ -50,7 +50,7 @@ export function configure(id: u32, size: u32): void {
   createRoot(id);
   const root = rootOf(id);
   if (root === null) return;
-  const config = readConfig(size);
+  const config = readConfig(size, root);
   identity.identify(config);
   if (config.edgeUnreadable && identity.router) config.edge = true;
   root.config = config;
@@ -67,8 +67,7 @@ export function configure(id: u32, size: u32): void {
   root.factsUntilMs = 0;
   root.dead = false;
   identity.life();
-  doubts.countConfigErrors(config.errorsTotal);
-  for (let i = 0; i < config.errors.length; i++) host.logText(3, 'meshpulse: ' + config.errors[i]);
+  doubts.noteFaults(root);
   if (config.collectorCluster.length > 0 && config.role == ROLE_FULL) {
     setInterval(config.intervalMs);
     // Requests may come before the first tick.
@@ -77,13 +76,14 @@ export function configure(id: u32, size: u32): void {
   host.setTickPeriod(TICK_MS as u32);
 }
 
-function readConfig(size: u32): Config {
+function readConfig(size: u32, root: Root): Config {
   if (size == 0) return Config.parse(0, 0);
   const m = host.mark();
-  const config =
-    host.getPluginConfig(size) == host.OK && host.dataSize > 0
-      ? Config.parse(host.dataPtr, host.dataSize)
-      : Config.unreadable('pluginConfig: ' + size.toString() + ' bytes that the proxy could not hand over');
+  const there = host.getPluginConfig(size) == host.OK && host.dataSize > 0;
+  root.configHash = there ? hash(host.dataPtr, host.dataSize, 3) : (size as u64);
+  const config = there
+    ? Config.parse(host.dataPtr, host.dataSize)
+    : Config.unreadable('pluginConfig: ' + size.toString() + ' bytes that the proxy could not hand over');
   host.release(m);
   return config;
 }
@@ -100,6 +100,7 @@ export function tickDue(): bool {
 export function tick(): void {
   const ms = nowMs();
   const root = reporter();
+  doubts.tellFaults();
   doubts.tellMetrics();
   if (root === null) {
     if (leavingRoot == 0) setReporting(false);

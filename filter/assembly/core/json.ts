@@ -9,6 +9,8 @@ export const JSON_BOOL: i32 = 3;
 export const JSON_NULL: i32 = 4;
 /** A value that is too deep, too long, or an object inside an array. */
 export const JSON_OTHER: i32 = 5;
+/** An object was opened; its members follow with longer paths. */
+export const JSON_OBJECT: i32 = 7;
 /** An array was opened; its items follow as leaves of the same path with `inArray`. */
 export const JSON_ARRAY: i32 = 6;
 
@@ -99,7 +101,10 @@ function value(sink: JsonSink, depth: i32, inArray: bool): bool {
       sink.leaf(PATH, pathSize, JSON_OTHER, start, (at - start) as u32, inArray);
       return true;
     }
-    if (c == 0x7b) return object(sink, depth + 1);
+    if (c == 0x7b) {
+      sink.leaf(PATH, pathSize, JSON_OBJECT, 0, 0, false);
+      return object(sink, depth + 1);
+    }
     return array(sink, depth + 1);
   }
   const start = at;
