@@ -5,6 +5,7 @@ import type { Address, Config } from './config.js';
 import { HttpServer } from './http/server.js';
 import { Applier } from './ingest/apply.js';
 import { Ingest } from './ingest/ingest.js';
+import { NoTransactions } from './ingest/no-transactions.js';
 import { IngestTotals } from './ingest/totals.js';
 import type { Logger } from './log.js';
 import { collect } from './metrics/collect.js';
@@ -18,7 +19,6 @@ import { PeerLimiter } from './rpc/limits.js';
 import type { ReadParts } from './rpc/parts.js';
 import { RpcServer } from './rpc/server.js';
 import { MemoryStore } from './store/memory.js';
-import { Transactions } from './transactions/index.js';
 
 export interface CollectorOptions {
   readonly config: Config;
@@ -64,14 +64,7 @@ export async function startCollector({
   const counts = new Counts();
   const edges = new Edges();
   const totals = new IngestTotals();
-  const transactions = new Transactions({
-    clock,
-    retainMs: config.retainEventsMs,
-    retainFailedMs: config.retainFailedMs,
-    retainFlowMs: config.retainFlowMs,
-    transactionsMax: config.transactionsMax,
-    resolveService: cuid => registry.find(cuid)?.service,
-  });
+  const transactions = new NoTransactions();
   const applier = new Applier(registry, counts, edges, transactions);
   const store = new MemoryStore({
     ...(config.dataDir === undefined ? {} : { dataDir: config.dataDir }),

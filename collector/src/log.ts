@@ -9,8 +9,7 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /** Written at once: what was logged before a crash is there to be read. */
 export function openLog(level: LogLevel): Logger {
-  return pino(
-    { level, base: null, timestamp: pino.stdTimeFunctions.isoTime },
-    pino.destination({ dest: 2, sync: true }),
-  );
+  const formatters = { level: (label: string): object => ({ level: label }) };
+  const options = { level, base: null, formatters, timestamp: pino.stdTimeFunctions.isoTime };
+  return pino(options, pino.destination({ dest: 2, sync: true }));
 }

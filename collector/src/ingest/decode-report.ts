@@ -9,6 +9,7 @@ import {
   JOB_BYTES_MAX,
   NAME_BYTES_MAX,
   PROGRESS_MAX,
+  ROWS_PER_REPORT_MAX,
   STATE_BYTES_MAX,
   type Batch,
   type ExactCount,
@@ -32,6 +33,7 @@ export function decodeReport(bytes: Buffer): Report {
   const progress: Progress[] = [];
   const report: Mutable<Report> = { batches, inFlight, progress, heartbeat: false, sentUnixUs: 0 };
   let inFlightItems = 0;
+  let rows = 0;
   while (reader.next()) {
     switch (reader.field) {
       case 1:
@@ -40,6 +42,9 @@ export function decodeReport(bytes: Buffer): Report {
       case 2:
         if (batches.length >= BATCHES_MAX) throw reader.error('batches', `has more than ${BATCHES_MAX} entries`);
         batches.push(decodeBatch(reader.view('batches'), `batches[${batches.length}]`));
+        rows += batches.at(-1)!.events?.rows ?? 0;
+        if (rows > ROWS_PER_REPORT_MAX)
+          throw reader.error('batches', `has more than ${ROWS_PER_REPORT_MAX} rows in all`);
         break;
       case 3:
         report.status = decodeStatus(reader.message('status'));

@@ -4,6 +4,7 @@ import type { EventColumns } from './columns.js';
 
 /** Bounds of one ReportRequest. Those of the rows stand in columns.ts and decode-columns.ts. */
 export const BATCHES_MAX = 256;
+export const ROWS_PER_REPORT_MAX = 65_536; // absent columns make rows free to send, not to read
 export const IN_FLIGHT_MAX = 256; // items, summed over the lists
 export const PROGRESS_MAX = 64;
 export const JOB_BYTES_MAX = 64;

@@ -21,6 +21,8 @@ export interface RowBatch {
 }
 
 export interface TransactionsPort {
+  /** Events found unlinked so far. */
+  readonly unlinked: number;
   ingest(batch: RowBatch): void;
   inFlight(instance: InstanceRef, lists: readonly InFlightList[]): void;
   /** Messages of the API as plain objects; errors are those of errors.ts. */

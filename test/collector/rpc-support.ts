@@ -1,0 +1,148 @@
+// A real collector and real clients for it, over loopback.
+
+import {
+  Client,
+  credentials,
+  makeGenericClientConstructor,
+  type ClientDuplexStream,
+  type ServiceError,
+} from '@grpc/grpc-js';
+import { ManualClock, type Clock } from '../../collector/src/clock.js';
+import { readConfig, startCollector, type RunningCollector } from '../../collector/src/main.js';
+import { openLog } from '../../collector/src/log.js';
+import { service } from '../../collector/src/rpc/protos.js';
+import type { Plain } from './ingest-support.js';
+
+export interface TestCollector {
+  readonly running: RunningCollector;
+  readonly clock: ManualClock;
+  /** A unary call; rejects with the ServiceError. */
+  call(name: string, request?: Plain): Promise<Plain>;
+  report(): ReportClient;
+  get(path: string): Promise<{ code: number; text: string; json: () => Plain }>;
+  stop(): Promise<void>;
+}
+
+/** Starts a collector on free ports, with a clock that stands still unless `clock` says otherwise. */
+export async function start(args: readonly string[] = [], clock: Clock = new ManualClock()): Promise<TestCollector> {
+  const all = [
+    '--grpc',
+    '127.0.0.1:0',
+    '--http',
+    '127.0.0.1:0',
+    '--log-level',
+    'silent',
+    '--drain-time',
+    '100ms',
+    ...args,
+  ];
+  const running = await startCollector({ config: readConfig(all, {}, () => ''), log: openLog('silent'), clock });
+  const clients = new Clients(running.grpc);
+  return {
+    running,
+    clock: clock as ManualClock,
+    call: (name, request = {}) => clients.call(name, request),
+    report: () => clients.report(),
+    async get(path) {
+      const response = await fetch(`http://${running.http}${path}`);
+      const text = await response.text();
+      return { code: response.status, text, json: () => JSON.parse(text) as Plain };
+    },
+    async stop() {
+      clients.close();
+      await running.stop();
+    },
+  };
+}
+
+/** Clients of one address. */
+export class Clients {
+  private readonly clients = new Map<string, Client>();
+
+  constructor(private readonly address: string) {}
+
+  call(name: string, request: Plain): Promise<Plain> {
+    const [serviceName, method] = name.split('.') as ['Ingest' | 'Registry' | 'Transactions', string];
+    const client = this.of(serviceName) as unknown as Record<
+      string,
+      (r: Plain, done: (e: ServiceError | null, a: Plain) => void) => void
+    >;
+    return new Promise((resolve, reject) => {
+      client[method]!(request, (error, answer) => (error === null ? resolve(answer) : reject(error)));
+    });
+  }
+
+  stream(name: string, request: Plain): NodeJS.EventEmitter & { cancel(): void } {
+    const [serviceName, method] = name.split('.') as ['Registry' | 'Transactions', string];
+    const client = this.of(serviceName) as unknown as Record<
+      string,
+      (r: Plain) => NodeJS.EventEmitter & { cancel(): void }
+    >;
+    return client[method]!(request);
+  }
+
+  report(): ReportClient {
+    const client = this.of('Ingest') as unknown as { Report(): ClientDuplexStream<Plain, Plain> };
+    return new ReportClient(client.Report());
+  }
+
+  close(): void {
+    for (const client of this.clients.values()) client.close();
+  }
+
+  private of(name: 'Ingest' | 'Registry' | 'Transactions'): Client {
+    let client = this.clients.get(name);
+    if (client === undefined) {
+      const Constructor = makeGenericClientConstructor(service(name), name);
+      client = new Constructor(this.address, credentials.createInsecure());
+      this.clients.set(name, client);
+    }
+    return client;
+  }
+}
+
+/** One Report stream, as a queue of replies. */
+export class ReportClient {
+  private readonly replies: Plain[] = [];
+  private readonly waiting: ((reply: Plain) => void)[] = [];
+  /** How the stream ended. */
+  readonly ended: Promise<{ code: number; details: string }>;
+
+  constructor(readonly call: ClientDuplexStream<Plain, Plain>) {
+    call.on('data', (reply: Plain) => {
+      const waiter = this.waiting.shift();
+      if (waiter === undefined) this.replies.push(reply);
+      else waiter(reply);
+    });
+    call.on('error', () => undefined);
+    this.ended = new Promise(resolve => call.on('status', resolve));
+  }
+
+  /** Sends a message without waiting. */
+  send(report: Plain): void {
+    this.call.write(report);
+  }
+
+  next(): Promise<Plain> {
+    const reply = this.replies.shift();
+    if (reply !== undefined) return Promise.resolve(reply);
+    return new Promise(resolve => this.waiting.push(resolve));
+  }
+
+  /** Sends a message and waits for the next reply. */
+  ask(report: Plain): Promise<Plain> {
+    this.send(report);
+    return this.next();
+  }
+}
+
+/** Waits until `probe` returns something, at most 5 s. */
+export async function until<T>(what: string, probe: () => T | undefined | Promise<T | undefined>): Promise<T> {
+  const end = performance.now() + 5000;
+  for (;;) {
+    const found = await probe();
+    if (found !== undefined) return found;
+    if (performance.now() > end) throw new Error(`not within 5 s: ${what}`);
+    await new Promise(resolve => setTimeout(resolve, 10));
+  }
+}
