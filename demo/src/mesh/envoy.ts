@@ -15,7 +15,12 @@ const ADMIN_TIMEOUT_MS = 5_000;
 const STOP_GRACE_MS = 10_000;
 /** Longest path of a Unix socket on Linux. */
 const SOCKET_PATH_MAX = 107;
+/** A drain that never becomes quiet is given up after this. */
 const DRAINED_TIMEOUT_MS = 30_000;
+/** A draining listener takes connections for so long, and then closes. */
+const DRAIN_S = 1;
+/** A report's interval and a half: what ended last has been told by then. */
+const SETTLE_MS = 1500;
 
 /** The checkout's root, from build/js/demo/src/mesh. */
 export const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../../../../..');
@@ -61,7 +66,7 @@ export class Envoy {
     const args = [
       ...['-c', config, '--disable-hot-restart', '--concurrency', String(options.concurrency ?? 1)],
       ...['--log-level', level, '--file-flush-interval-msec', '100'],
-      ...['--drain-time-s', '1', '--drain-strategy', 'immediate'],
+      ...['--drain-time-s', String(DRAIN_S), '--drain-strategy', 'immediate'],
       ...(components.length > 0 ? ['--component-log-level', components.join(',')] : []),
     ];
     const child = Child.start(options.name, envoyBinary(), args, { logFile: join(options.dir, 'envoy.log') });
@@ -144,29 +149,37 @@ export class Envoy {
     return ticks * 10; // Linux's USER_HZ is 100 everywhere
   }
 
-  /** Requests that listeners have in work. */
-  async active(): Promise<number> {
-    const stats = await this.stats('^http\\.(inbound|outbound|gateway)_.*downstream_rq_active$');
-    return [...stats.values()].reduce((sum, value) => sum + value, 0);
+  /** Requests that listeners have in work, and have had since the start. */
+  async requests(): Promise<{ active: number; total: number }> {
+    const stats = await this.stats('^http\\.(inbound|outbound|gateway)_.*downstream_rq_(active|total)$');
+    const sum = (end: string) => [...stats].reduce((n, [name, value]) => (name.endsWith(end) ? n + value : n), 0);
+    return { active: sum('_active'), total: sum('_total') };
   }
 
   /**
-   * Takes no new connections, tells clients to leave, and waits until no request is in work.
-   * @param settleMs time for reports to get out afterwards
+   * Takes no new connections, asks clients to leave, and waits until nothing was in work and nothing came
+   * in for `settleMs`: idle connections of peers bring a last request each before they close.
    */
-  async drain(settleMs: number): Promise<void> {
+  async drain(settleMs = SETTLE_MS): Promise<void> {
     await this.admin('/drain_listeners?graceful', 'POST');
+    await sleep(DRAIN_S * 1000);
+    let quietSince = Date.now();
+    let before = -1;
     await until(
       `${this.name} drained`,
       DRAINED_TIMEOUT_MS,
-      async () => ((await this.active()) === 0 ? true : undefined),
+      async () => {
+        const { active, total } = await this.requests();
+        if (active > 0 || total !== before) quietSince = Date.now();
+        before = total;
+        return Date.now() - quietSince >= settleMs ? true : undefined;
+      },
       100,
     );
-    await sleep(settleMs);
   }
 
   /** Drain, then SIGTERM: what an orchestrator does that wants no request to fail. */
-  async stopGracefully(settleMs = 1500): Promise<void> {
+  async stopGracefully(settleMs = SETTLE_MS): Promise<void> {
     if (this.running) await this.drain(settleMs);
     await this.stop();
   }
