@@ -19,6 +19,7 @@ export interface RoutePolicy {
 
 const ISTIO_RETRY_ON = 'connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes';
 const ISTIO_RETRIES = 2;
+const HOST_SELECTION_RETRIES = 5;
 
 export interface VirtualHost {
   name: string;
@@ -41,6 +42,14 @@ export function routeAction(policy: RoutePolicy): Json {
       num_retries: retries?.attempts ?? ISTIO_RETRIES,
       ...(retries?.statusCodes ? { retriable_status_codes: retries.statusCodes } : {}),
       ...(retries?.perTryTimeoutMs ? { per_try_timeout: duration(retries.perTryTimeoutMs) } : {}),
+      // Another attempt prefers another instance, as in Istio.
+      retry_host_predicate: [
+        {
+          name: 'envoy.retry_host_predicates.previous_hosts',
+          typed_config: any('envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate'),
+        },
+      ],
+      host_selection_retry_max_attempts: HOST_SELECTION_RETRIES,
       // A short first pause keeps tests of retries quick.
       retry_back_off: { base_interval: '0.025s', max_interval: '0.25s' },
     },
