@@ -6,6 +6,7 @@ import { HttpServer } from './http/server.js';
 import { Applier } from './ingest/apply.js';
 import { Ingest } from './ingest/ingest.js';
 import { NoTransactions } from './ingest/no-transactions.js';
+import type { TransactionsPort } from './ingest/transactions-port.js';
 import { IngestTotals } from './ingest/totals.js';
 import type { Logger } from './log.js';
 import { collect } from './metrics/collect.js';
@@ -64,7 +65,7 @@ export async function startCollector({
   const counts = new Counts();
   const edges = new Edges();
   const totals = new IngestTotals();
-  const transactions = new NoTransactions();
+  const transactions: TransactionsPort = new NoTransactions();
   const applier = new Applier(registry, counts, edges, transactions);
   const store = new MemoryStore({
     ...(config.dataDir === undefined ? {} : { dataDir: config.dataDir }),

@@ -1,12 +1,7 @@
 // A real collector and real clients for it, over loopback.
 
-import {
-  Client,
-  credentials,
-  makeGenericClientConstructor,
-  type ClientDuplexStream,
-  type ServiceError,
-} from '@grpc/grpc-js';
+import type { Client } from '@grpc/grpc-js';
+import { credentials, makeGenericClientConstructor, type ClientDuplexStream, type ServiceError } from '@grpc/grpc-js';
 import { ManualClock, type Clock } from '../../collector/src/clock.js';
 import { readConfig, startCollector, type RunningCollector } from '../../collector/src/main.js';
 import { openLog } from '../../collector/src/log.js';

@@ -68,7 +68,7 @@ function defaultOf(field: Field): unknown {
 }
 
 function one(field: Field, value: unknown): unknown {
-  if (SIXTY_FOUR.has(field.type)) return String(value as string | number);
+  if (SIXTY_FOUR.has(field.type)) return String(value);
   if (field.type !== 'TYPE_MESSAGE') return value;
   const name = shortName(field.typeName);
   if (name === 'google.protobuf.Timestamp') return rfc3339(value as Span);
