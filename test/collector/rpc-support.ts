@@ -15,6 +15,7 @@ export interface TestCollector {
   call(name: string, request?: Plain): Promise<Plain>;
   report(): ReportClient;
   get(path: string): Promise<{ code: number; text: string; json: () => Plain }>;
+  clients: Clients;
   stop(): Promise<void>;
 }
 
@@ -36,6 +37,7 @@ export async function start(args: readonly string[] = [], clock: Clock = new Man
   return {
     running,
     clock: clock as ManualClock,
+    clients,
     call: (name, request = {}) => clients.call(name, request),
     report: () => clients.report(),
     async get(path) {

@@ -217,11 +217,19 @@ export class Registry extends EventEmitter<RegistryEvents> {
       .sort((a, b) => a.ageMs - b.ageMs);
   }
 
-  /** A life from the store. The latest of a CUID wins. */
+  /**
+   * A life from the store. The latest of a CUID wins, but for its totals: the store gives back the
+   * batches as well, and those that came since have been added here.
+   */
   restore(stored: StoredLife): void {
-    const before = this.lives.get(stored.cuid);
-    if (before !== undefined) this.remove(before);
+    const names = [stored.cuid, ...stored.cuidAliases];
+    const before = names.map(name => this.find(name)).find(life => life?.proxyId === stored.proxyId);
     const life = fromStored(stored, this.clock.monotonicMs());
+    if (before !== undefined) {
+      const { events, calls, reportsLost, eventsLost } = before;
+      Object.assign(life, { events, calls, reportsLost, eventsLost });
+      this.remove(before);
+    }
     if (life.endedUs === undefined) this.active.add(life);
     else this.ended.add(life);
     for (const span of life.addresses) this.addHolding({ life, span });

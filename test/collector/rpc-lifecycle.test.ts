@@ -1,0 +1,199 @@
+import assert from 'node:assert/strict';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { batch, CUID, hello, type Plain } from './ingest-support.js';
+import { Clients, start, until, type ReportClient } from './rpc-support.js';
+
+const MAIN = fileURLToPath(new URL('../../collector/src/main.js', import.meta.url));
+
+interface Child {
+  readonly process: ChildProcess;
+  readonly grpc: string;
+  readonly http: string;
+  readonly exited: Promise<[number | null, NodeJS.Signals | null]>;
+  readonly lines: Plain[];
+}
+
+/** A collector in a process of its own. */
+async function spawnCollector(args: readonly string[]): Promise<Child> {
+  const code = `import { runCollector } from ${JSON.stringify(MAIN)}; process.exit(await runCollector(process.argv.slice(1)));`;
+  const all = ['--grpc', '127.0.0.1:0', '--http', '127.0.0.1:0', ...args];
+  const child = spawn(process.execPath, ['--input-type=module', '-e', code, '--', ...all], {
+    stdio: ['ignore', 'inherit', 'pipe'],
+  });
+  const lines: Plain[] = [];
+  createInterface({ input: child.stderr }).on('line', line =>
+    lines.push(line.startsWith('{') ? (JSON.parse(line) as Plain) : { msg: line }),
+  );
+  const exited = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>;
+  const started = await until('collector started', () => lines.find(line => line['msg'] === 'collector started'));
+  return { process: child, grpc: started['grpc'] as string, http: started['http'] as string, exited, lines };
+}
+
+const ROWS = 3;
+const rows = Array.from({ length: ROWS }, () => ({}));
+
+/** A proxy as the contract wants it: keeps what is not acknowledged, replays it after a reconnect. */
+class Proxy {
+  private made = 0;
+  acked = 0;
+  private stream: ReportClient | undefined;
+
+  constructor(private readonly window: number) {}
+
+  connect(clients: Clients): void {
+    const stream = clients.report();
+    this.stream = stream;
+    stream.call.on('data', (reply: Plain) => {
+      for (const ack of (reply['acks'] ?? []) as Plain[]) {
+        if (ack['durable'] === true) this.acked = Math.max(this.acked, Number(ack['seq']));
+      }
+      this.fill();
+    });
+    const producers = [{ id: '11', nextSeq: String(this.made + 1), batchedEvents: String(this.made * ROWS) }];
+    const replay = Array.from({ length: this.made - this.acked }, (_, i) => batch(this.acked + i + 1, rows));
+    stream.send({ hello: hello({ producers }), batches: replay });
+    this.fill();
+  }
+
+  /** Makes no more batches. */
+  stop(): void {
+    this.limit = this.made;
+  }
+
+  get total(): number {
+    return this.made;
+  }
+
+  private limit = Number.MAX_SAFE_INTEGER;
+
+  private fill(): void {
+    while (this.made - this.acked < this.window && this.made < this.limit) {
+      this.made += 1;
+      this.stream?.send({ batches: [batch(this.made, rows)] });
+    }
+  }
+}
+
+describe('collector process', function () {
+  this.timeout(60_000);
+  const folders: string[] = [];
+  const children: Child[] = [];
+  const run = async (...args: string[]): Promise<Child> => {
+    const child = await spawnCollector(args);
+    children.push(child);
+    return child;
+  };
+  afterEach(async () => {
+    for (const child of children.splice(0)) {
+      child.process.kill('SIGKILL');
+      await child.exited;
+    }
+    for (const path of folders.splice(0)) rmSync(path, { recursive: true });
+  });
+  const folder = (): string => {
+    folders.push(mkdtempSync(join(tmpdir(), 'meshpulse-life-')));
+    return folders.at(-1)!;
+  };
+
+  it('loses nothing it acknowledged as durable when it is killed in mid-load, again and again', async () => {
+    const dataDir = folder();
+    const proxy = new Proxy(40);
+    for (let round = 0; round < 5; round++) {
+      const child = await run('--data-dir', dataDir, '--log-level', 'info');
+      const clients = new Clients(child.grpc);
+      const before = proxy.acked;
+      proxy.connect(clients);
+      await until('some batches acknowledged', () => (proxy.acked > before + 100 ? true : undefined));
+      child.process.kill('SIGKILL');
+      await child.exited;
+      clients.close();
+    }
+    proxy.stop();
+    const child = await run('--data-dir', dataDir, '--log-level', 'info');
+    const clients = new Clients(child.grpc);
+    const kept = (await clients.call('Registry.GetInstance', { cuid: CUID }))['events'];
+    assert.ok(Number(kept) >= proxy.acked * ROWS, `${String(kept)} events kept, ${proxy.acked * ROWS} acknowledged`);
+    proxy.connect(clients);
+    await until('all acknowledged', () => (proxy.acked === proxy.total ? true : undefined));
+    const life = await clients.call('Registry.GetInstance', { cuid: CUID });
+    assert.deepEqual([life['events'], life['reportsLost'], life['eventsLost']], [String(proxy.total * ROWS), '0', '0']);
+    const { services } = (await clients.call('Registry.ListServices', {})) as { services: Plain[] };
+    assert.equal(services[0]!['events'], String(proxy.total * ROWS));
+    clients.close();
+  });
+
+  it('counts a restart without a folder as no loss, and a hole in it exactly', async () => {
+    const first = await run();
+    let clients = new Clients(first.grpc);
+    await clients.report().ask({ hello: hello(), batches: [batch(1, rows), batch(2, rows)] });
+    first.process.kill('SIGKILL');
+    await first.exited;
+    clients.close();
+    const second = await run();
+    clients = new Clients(second.grpc);
+    const producers = [{ id: '11', nextSeq: '7', batchedEvents: '18', ackedSeq: '2', ackedEvents: '6' }];
+    await clients.report().ask({ hello: hello({ producers }), batches: [batch(5, rows), batch(6, rows)] });
+    const life = await clients.call('Registry.GetInstance', { cuid: CUID });
+    assert.deepEqual([life['events'], life['reportsLost'], life['eventsLost']], ['6', '2', '6']);
+    clients.close();
+  });
+
+  it('drains on SIGTERM: not ready, streams told, everything answered, exit 0', async () => {
+    const child = await run('--drain-time', '5s', '--data-dir', folder());
+    const clients = new Clients(child.grpc);
+    const streams = Array.from({ length: 20 }, () => clients.report());
+    await Promise.all(
+      streams.map((stream, i) =>
+        stream.ask({ hello: hello({ proxyId: `p${i}`, cuid: `${i + 10}${CUID.slice(2)}`, ip: `10.0.0.${i}` }) }),
+      ),
+    );
+    child.process.kill('SIGTERM');
+    for (const stream of streams) assert.equal(((await stream.next())['hints'] as Plain)['drainMs'], 5000);
+    assert.equal((await fetch(`http://${child.http}/readyz`)).status, 503);
+    for (const stream of streams) {
+      const { acks } = (await stream.ask({ batches: [batch(1, rows)] })) as { acks: Plain[] };
+      assert.equal(acks[0]!['durable'], true);
+      stream.call.end();
+    }
+    assert.deepEqual(await child.exited, [0, null]);
+    for (const stream of streams) assert.equal((await stream.ended).code, 0);
+    clients.close();
+  });
+
+  it('ends streams that do not leave in time', async () => {
+    const child = await run('--drain-time', '200ms');
+    const clients = new Clients(child.grpc);
+    const stream = clients.report();
+    await stream.ask({ hello: hello() });
+    child.process.kill('SIGTERM');
+    assert.equal((await stream.ended).code, 14);
+    assert.deepEqual(await child.exited, [0, null]);
+    clients.close();
+  });
+
+  it('says at start what a restart loses', async () => {
+    const child = await run();
+    assert.ok(child.lines.some(line => /without --data-dir a restart loses/.test(String(line['msg']))));
+    const settings = child.lines.find(line => line['msg'] === 'collector started')!['settings'] as Plain;
+    assert.equal(settings['retain-lives'], '30d');
+  });
+
+  it('says in one line that an address is taken', async () => {
+    const one = await start();
+    await assert.rejects(start(['--grpc', one.running.grpc]), {
+      name: 'ConfigError',
+      message: /--grpc 127\.0\.0\.1:\d+ cannot be listened on/,
+    });
+    await assert.rejects(start(['--http', one.running.http]), {
+      name: 'ConfigError',
+      message: /--http 127\.0\.0\.1:\d+ cannot be listened on/,
+    });
+    await one.stop();
+  });
+});
