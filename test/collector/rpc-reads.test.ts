@@ -211,7 +211,10 @@ describe('read calls', () => {
 
   it('are all shown by reflection', async () => {
     const json = { nested: { grpc: { nested: { reflection: { nested: { v1: { nested: REFLECTION } } } } } } };
-    const loaded = loadPackageDefinition(fromJSON(json, { keepCase: true })) as unknown as Record<string, GrpcObject>;
+    const loaded = loadPackageDefinition(fromJSON(json as never, { keepCase: true })) as unknown as Record<
+      string,
+      GrpcObject
+    >;
     const Constructor = (((loaded['grpc'] as GrpcObject)['reflection'] as GrpcObject)['v1'] as GrpcObject)[
       'ServerReflection'
     ] as unknown as new (

@@ -149,3 +149,12 @@ export const CATALOGUE = {
 } as const satisfies Record<string, Metric>;
 
 export type MetricName = keyof typeof CATALOGUE;
+
+/** The table of docs/collector.md. */
+export function metricsTable(): string {
+  const rows = Object.entries(CATALOGUE as Record<string, Metric>).map(
+    ([name, { type, labels, help }]) =>
+      `| \`${PREFIX}${name}\` | ${type} | ${labels.map(label => `\`${label}\``).join(' ')} | ${help} |`,
+  );
+  return ['| name | type | labels | |', '|---|---|---|---|', ...rows].join('\n');
+}
