@@ -17,13 +17,20 @@ const COLLECTOR_HTTP: Address = { host: '127.0.0.1', port: 9464 };
 
 const keep = process.env['KEEP'] === '1' || process.argv.includes('--keep');
 /** What must be ended, the latest first. */
-const endings: (() => Promise<void>)[] = [];
+const endings: (() => Promise<void> | void)[] = [];
 let ending: Promise<void> | undefined;
 
 /** Ends everything that was started, once, however often it is asked for. */
 function end(): Promise<void> {
   ending ??= (async () => {
-    for (const one of endings.reverse()) await one();
+    for (const one of endings.reverse()) {
+      try {
+        await one();
+      } catch (error) {
+        // What is left must end all the same.
+        console.error(error);
+      }
+    }
   })();
   return ending;
 }
@@ -56,7 +63,7 @@ async function play(): Promise<number> {
   const collector = await startCollector(dir);
   const shop = await startShop(collector);
   const view = new CollectorView(collector);
-  endings.push(() => Promise.resolve(view.close()));
+  endings.push(() => view.close());
   const scenario = new Scenario(shop, collector, view);
   endings.push(() => scenario.stop());
   const unseen = await scenario.play();

@@ -99,6 +99,12 @@ export class Load {
     return this.ended();
   }
 
+  /** Sends no more and gives up on what is not answered yet. */
+  abandon(): void {
+    this.stopped = true;
+    this.client.close();
+  }
+
   /** Waits until `count` requests are answered. */
   async ended(): Promise<LoadReport> {
     await this.done;
@@ -236,6 +242,6 @@ class Http2Client implements Client {
   }
 
   close(): void {
-    for (const session of this.sessions.values()) session.close();
+    for (const session of this.sessions.values()) session.destroy();
   }
 }

@@ -10,8 +10,10 @@ export const BANK = 'bank.example.com';
 export const EXPORT_MS = 9000;
 const ITEMS_PER_ORDER = 3;
 /** Charges that one payment instance works on at once; more wait in its queue. */
-const PAYMENT_WORKERS = 2;
-const CHARGE_MS = 25;
+const PAYMENT_WORKERS = 1;
+const CHARGE_MS = 100;
+/** A broken payment service fails fast. */
+const FAILURE_MS = 10;
 
 const ok = (body = '{}'): AppResponse => ({ status: 200, body });
 const notFound: AppResponse = { status: 404 };
@@ -59,7 +61,7 @@ export function paymentApp(faults: Faults): Handler {
     if (working >= PAYMENT_WORKERS) await new Promise<void>(go => waiting.push(go));
     else working++;
     try {
-      await sleep(CHARGE_MS);
+      await sleep(faults.paymentBroken ? FAILURE_MS : CHARGE_MS);
       if (faults.paymentBroken) return 503;
       return (await request.call(BANK, 'POST', '/authorise')).status;
     } finally {
