@@ -304,8 +304,10 @@ describe('the emulated proxy', function () {
       const { proxy, plugin } = start();
       const streams: GrpcServerStream[] = [];
       proxy.grpcClusters.set('c', { onStream: opened => streams.push(opened) });
-      command(proxy, plugin, 'stream c');
+      const { exchange } = command(proxy, plugin, 'stream c');
       proxy.removePlugin(plugin);
+      assert.equal(streams[0]?.reset, false, 'a running request holds the plugin');
+      exchange.finish();
       assert.equal(streams[0]?.reset, true);
     });
   });

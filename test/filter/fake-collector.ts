@@ -99,6 +99,32 @@ export class FakeCollector implements GrpcRemote {
     this.replays = 0;
   }
 
+  /**
+   * Rows that are missing, as the numbering tells: those of batches that never came, up to the last batch that
+   * did or that a hello announced, and those dropped before batching.
+   */
+  lost(): number {
+    let lost = 0;
+    for (const [producer, batches] of this.batches) {
+      let batched = 0;
+      let arrived = 0;
+      let dropped = 0;
+      for (const batch of batches.values()) {
+        const rows = batch.events?.rows ?? 0;
+        arrived += rows;
+        batched = Math.max(batched, Number(batch.firstEvent) + rows);
+        dropped = Math.max(dropped, Number(batch.droppedEvents));
+      }
+      for (const hello of this.hellos) {
+        const told = hello.producers.find(candidate => candidate.id === producer);
+        batched = Math.max(batched, Number(told?.batchedEvents ?? 0));
+        dropped = Math.max(dropped, Number(told?.droppedEvents ?? 0));
+      }
+      lost += batched - arrived + dropped;
+    }
+    return lost;
+  }
+
   /** Missing batches: (highest number or what hello promised) minus those that arrived. */
   gaps(): number {
     let missing = 0;

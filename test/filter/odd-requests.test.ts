@@ -31,8 +31,19 @@ describe('odd requests', function () {
     return rows[0] as Row;
   }
 
+  /** As the next response tells it, without that request itself. */
   function inFlight(sidecar: Sidecar): number {
-    return Number(/inflight=(\d+)/.exec(sidecar.callOut().request.get('x-mp-status') ?? '')?.[1] ?? -1);
+    return Number(/inflight=(\d+)/.exec(sidecar.serve().response?.get('x-mp-status') ?? '')?.[1] ?? -1) - 1;
+  }
+
+  /** The answer begins, and the stream ends with a flag instead of an end. */
+  function endedBy(sidecar: Sidecar, flag: number, headers: readonly Pair[]): Exchange {
+    const exchange = sidecar.receive({ headers });
+    exchange.requestHeaders();
+    exchange.responseHeaders(OK, false);
+    exchange.info.flags |= flag;
+    exchange.finish();
+    return exchange;
   }
 
   describe('are counted once, with the right outcome:', () => {
@@ -88,6 +99,31 @@ describe('odd requests', function () {
           return exchange;
         },
         { outcome: Outcome.Cancelled, status: 200 },
+      ],
+      [
+        'the client reset its HTTP/2 stream during the answer',
+        s => endedBy(s, ResponseFlag.DownstreamRemoteReset, []),
+        { outcome: Outcome.Cancelled, status: 200 },
+      ],
+      [
+        'the client reset its gRPC stream during the answer',
+        s => endedBy(s, ResponseFlag.DownstreamRemoteReset, [GRPC]),
+        { outcome: Outcome.Cancelled, status: 200 },
+      ],
+      [
+        'the upstream went away during the answer',
+        s => endedBy(s, ResponseFlag.UpstreamConnectionTermination, []),
+        { outcome: Outcome.Failed, status: 200 },
+      ],
+      [
+        'the upstream reset its stream during the answer',
+        s => endedBy(s, ResponseFlag.UpstreamRemoteReset, []),
+        { outcome: Outcome.Failed, status: 200 },
+      ],
+      [
+        'the stream was idle for too long during the answer',
+        s => endedBy(s, ResponseFlag.StreamIdleTimeout, []),
+        { outcome: Outcome.Failed, status: 200 },
       ],
       [
         'rejected before the filter: no route',

@@ -28,11 +28,16 @@ export interface ExchangeOptions {
 export const ResponseFlag = {
   NoHealthyUpstream: 0x2,
   UpstreamRequestTimeout: 0x4,
+  UpstreamRemoteReset: 0x10,
   UpstreamConnectionFailure: 0x20,
+  UpstreamConnectionTermination: 0x40,
   UpstreamOverflow: 0x80,
   NoRouteFound: 0x100,
   DownstreamConnectionTermination: 0x4000,
   UpstreamRetryLimitExceeded: 0x8000,
+  StreamIdleTimeout: 0x10000,
+  /** The client reset its HTTP/2 stream. */
+  DownstreamRemoteReset: 0x10000000,
 } as const;
 
 const GRPC_UNAVAILABLE = 14;

@@ -135,8 +135,13 @@ export class ProxyProcess {
     return plugin;
   }
 
-  removePlugin(plugin: Plugin): void {
-    for (const thread of this.threads) thread.uninstall(plugin);
+  /** @param order  which threads hear of it first; a proxy promises neither */
+  removePlugin(plugin: Plugin, order: 'main first' | 'workers first' = 'main first'): void {
+    const threads = order === 'main first' ? this.threads : [...this.workers, this.main];
+    for (const thread of threads) {
+      thread.uninstall(plugin);
+      if (order === 'workers first') this.settle();
+    }
   }
 
   /** Ends the process gracefully: every root context gets its on_done. */

@@ -32,6 +32,9 @@ export class RootContext extends Context {
   pendingDone = false;
   tickPeriodMs = 0;
   ticks = 0;
+  /** Streams that hold the plugin; one more for the thread's own hold. */
+  private holds = 1;
+  private whenReleased: () => void = () => undefined;
   private timer: Timer | undefined;
   private configuring = false;
   private created = false;
@@ -69,6 +72,21 @@ export class RootContext extends Context {
     const done = this.vm.upcall(this, 'proxy_on_done', [this.id], result => result !== 0) ?? true;
     if (done) this.remove();
     else this.pendingDone = true;
+  }
+
+  hold(): void {
+    this.holds++;
+  }
+
+  /** Gives one hold back; the last one runs the action that any of them brought along. */
+  release(last?: () => void): void {
+    if (last !== undefined) this.whenReleased = last;
+    if (--this.holds === 0) this.whenReleased();
+  }
+
+  /** Neither ended nor waiting for proxy_done. */
+  get live(): boolean {
+    return !this.ended && !this.pendingDone;
   }
 
   finishDone(): Status {

@@ -27,6 +27,7 @@ export class StreamContext extends Context {
     readonly upstream: boolean,
   ) {
     super(root.vm, root.vm.allocContextId());
+    root.hold();
   }
 
   override get logging(): boolean {
@@ -76,6 +77,7 @@ export class StreamContext extends Context {
       this.vm.upcall(this, 'proxy_on_delete', [this.id], () => undefined);
     }
     this.vm.contexts.delete(this.id);
+    this.root.release();
   }
 
   override mutableMap(type: number): HeaderMap | undefined {

@@ -66,14 +66,25 @@ export class Thread {
     return this.install(plugin) ?? 'fail';
   }
 
-  /** The plugin's configuration went away: on_done, on_delete, streams reset. */
+  /**
+   * The plugin's configuration went away. Its root context ends as soon as no stream holds it, and a VM goes
+   * with its last plugin *at once*: an on_done that asks for patience is then not followed by another tick.
+   */
   uninstall(plugin: Plugin): void {
     const root = this.roots.get(plugin);
     if (root === undefined) return;
-    if (root.vm.failed) root.discard();
-    else root.end();
     this.roots.delete(plugin);
-    if (![...this.roots.keys()].some(other => other.vmKey === plugin.vmKey)) this.vms.delete(plugin.vmKey);
+    root.release(() => this.end(root));
+  }
+
+  private end(root: RootContext): void {
+    const { vm } = root;
+    if (vm.failed) root.discard();
+    else root.end();
+    if (vm.liveRoots().length > 0) return;
+    for (const pending of vm.rootContexts()) pending.discard();
+    vm.destroy();
+    for (const [key, present] of this.vms) if (present === vm) this.vms.delete(key);
   }
 
   private backoffEnd(): bigint {

@@ -11,6 +11,7 @@ import { wasiImports } from './imports-wasi.js';
 import { GuestMemory } from './memory.js';
 import type { ProxyProcess } from './process.js';
 import { MetricHandles } from './shared.js';
+import type { RootContext } from './root-context.js';
 import type { Thread } from './thread.js';
 
 export interface VmFailure {
@@ -44,6 +45,7 @@ export class Vm {
   private readonly failCallbacks: (() => void)[] = [];
 
   failure: VmFailure | undefined;
+  private destroyed = false;
   stopNextIteration = false;
   readonly contexts = new Map<number, Context>();
   readonly metrics: MetricHandles;
@@ -69,6 +71,20 @@ export class Vm {
 
   get failed(): boolean {
     return this.failure !== undefined;
+  }
+
+  /** Root contexts of this VM, ended ones excluded. */
+  rootContexts(): RootContext[] {
+    return [...this.contexts.values()].filter(context => context.root === context).map(context => context.root);
+  }
+
+  liveRoots(): RootContext[] {
+    return this.rootContexts().filter(root => root.live);
+  }
+
+  /** The last plugin went: no callback reaches this VM any more. */
+  destroy(): void {
+    this.destroyed = true;
   }
 
   /** Runs `action` when the VM traps. */
@@ -148,7 +164,7 @@ export class Vm {
     args: readonly number[],
     convert: (result: number) => T,
   ): T | undefined {
-    if (this.failed || !this.functions.has(callback)) return undefined;
+    if (this.failed || this.destroyed || !this.functions.has(callback)) return undefined;
     const result = this.raw(context, callback, ...args);
     const converted = this.failed ? undefined : convert(result);
     this.stopNextIteration = false;
