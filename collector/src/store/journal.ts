@@ -7,7 +7,7 @@
 // on one side of it. Journals older than the snapshot stay for as long as their batches are kept.
 //
 // A disk that fails is survived: what cannot be written is acknowledged as not durable, and the log
-// goes on in a new file, because a half-written record would hide all that follow it.
+// takes back what was half written, because such a record would hide all that follow it.
 
 import { mkdir, open, readFile, readdir, rename, stat, unlink, writeFile, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -19,6 +19,12 @@ const COMMIT_BYTES = 1024 * 1024;
 
 /** After a write failed, the next try waits this long. */
 const RETRY_MS = 1000;
+
+/** A snapshot until it is complete. There is one at a time, so what a crash leaves is overwritten. */
+const DRAFT = 'snapshot.tmp';
+
+/** Records of a snapshot are written together up to this size. */
+const CHUNK_BYTES = 1024 * 1024;
 
 const NAME = /^(journal|snapshot)-(\d{8})\.log$/;
 
@@ -99,14 +105,15 @@ export class Journal {
   /** Writes a snapshot of the given number: complete under its name, or not there at all. */
   async writeSnapshot(number: number, frames: readonly Buffer[]): Promise<void> {
     const path = join(this.folder, fileName('snapshot', number));
-    const file = await open(`${path}.tmp`, 'w');
+    const draft = join(this.folder, DRAFT);
+    const file = await open(draft, 'w');
     try {
-      for (const frame of frames) await file.write(frame);
+      for (const bytes of chunks(frames)) await file.writeFile(bytes);
       await file.datasync();
     } finally {
       await file.close();
     }
-    await rename(`${path}.tmp`, path);
+    await rename(draft, path);
     await this.syncFolder();
   }
 
@@ -149,8 +156,17 @@ export class Journal {
     } catch (error) {
       this.events.writeFailed(error as Error);
       this.retryAtMs = performance.now() + RETRY_MS;
-      await this.closeFile();
+      await this.cutBack();
       return false;
+    }
+  }
+
+  /** Takes back what was half written; if even that fails, goes on in another file. */
+  private async cutBack(): Promise<void> {
+    try {
+      await this.file?.truncate(this.bytes);
+    } catch {
+      await this.closeFile();
     }
   }
 
@@ -188,6 +204,18 @@ export class Journal {
     } catch (error) {
       this.events.writeFailed(error as Error);
     }
+  }
+}
+
+function* chunks(frames: readonly Buffer[]): Iterable<Buffer> {
+  let from = 0;
+  let bytes = 0;
+  for (let i = 0; i < frames.length; i++) {
+    bytes += frames[i]!.length;
+    if (bytes < CHUNK_BYTES && i < frames.length - 1) continue;
+    yield Buffer.concat(frames.slice(from, i + 1));
+    from = i + 1;
+    bytes = 0;
   }
 }
 
