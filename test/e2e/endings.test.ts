@@ -1,0 +1,113 @@
+// What a proxy's end costs: nothing when it is asked to leave, at most one interval when it is killed.
+import { strict as assert } from 'node:assert';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Load } from '../../demo/src/mesh/load.js';
+import { logEntry, rowEntry, tally } from './support/ledger.js';
+import { OddMesh } from './support/odd-mesh.js';
+
+/** The default of `report.intervalMs`, which the promise is about. */
+const DEFAULT_INTERVAL_MS = 1000;
+/** How often a VM looks whether its interval is over, and hands over what it has. */
+const TICKS_MS = 400;
+const RATE = 300;
+const WARM_MS = 1700;
+const FAREWELL_MS = 500;
+
+async function meshUnderLoad(): Promise<{ world: OddMesh; load: Load }> {
+  const world = await OddMesh.start([{ name: 'front', outboundOnly: true }, { name: 'back' }], {
+    proxy: { concurrency: 2, settings: { report: { intervalMs: DEFAULT_INTERVAL_MS } } },
+  });
+  await world.recorder.greeted('front', 'back');
+  const load = Load.start({
+    targets: [world.mesh.proxy('front').outbound],
+    host: 'back',
+    rate: RATE,
+    next: n => ({ operation: 'GET /x', method: 'GET', path: n % 7 === 0 ? '/seventh' : '/x' }),
+  });
+  await sleep(WARM_MS);
+  return { world, load };
+}
+
+describe('the end of a proxy', function () {
+  this.timeout(60_000);
+
+  // 0 ms: no time for a last regular report after the last request.
+  for (const settleMs of [0, 1500]) {
+    it(`drained and stopped after ${settleMs} ms: no event is lost, and it says goodbye`, async () => {
+      const { world, load } = await meshUnderLoad();
+      try {
+        await world.mesh.proxy('back').stopGracefully(settleMs);
+        await load.stop();
+        await sleep(FAREWELL_MS);
+        const life = world.recorder.life('back');
+        const log = await world.log('back');
+        assert.ok(log.length > 100, `${log.length} requests`);
+        assert.deepEqual(tally(life.rows.map(rowEntry)), tally(log.map(logEntry)));
+        assert.deepEqual(life.lost, { batches: 0, rows: 0 });
+        assert.notEqual(life.goodbye, undefined, 'goodbye');
+      } finally {
+        await world.stop();
+      }
+    });
+  }
+
+  it('SIGTERM alone, in mid-load: no event of a logged request is lost', async () => {
+    const { world, load } = await meshUnderLoad();
+    try {
+      await world.mesh.proxy('back').stop();
+      await load.stop();
+      await sleep(FAREWELL_MS);
+      const life = world.recorder.life('back');
+      const log = await world.log('back');
+      const missing = log.length - life.rows.length;
+      assert.equal(missing, 0, `${missing} of ${log.length} events lost`);
+      assert.deepEqual(life.lost, { batches: 0, rows: 0 });
+      assert.notEqual(life.goodbye, undefined, 'goodbye');
+    } finally {
+      await world.stop();
+    }
+  });
+
+  it('SIGKILL in mid-load: at most one interval is lost, without goodbye', async () => {
+    const { world, load } = await meshUnderLoad();
+    try {
+      const answered = () => world.app('back').total;
+      const before = answered();
+      await world.mesh.proxy('back').kill();
+      const after = answered();
+      await load.stop();
+      await sleep(FAREWELL_MS);
+      const life = world.recorder.life('back');
+      const lost = after - life.rows.length;
+      const mostMs = DEFAULT_INTERVAL_MS + TICKS_MS;
+      assert.ok(lost >= 0 && lost <= (RATE * mostMs) / 1000 + (after - before), `${lost} of ${after} lost`);
+      assert.deepEqual(life.lost, { batches: 0, rows: 0 }, 'what came has no gaps');
+      assert.equal(life.goodbye, undefined);
+    } finally {
+      await world.stop();
+    }
+  });
+
+  it('the next life on the same address is another one, and counts from its own beginning', async () => {
+    const { world, load } = await meshUnderLoad();
+    try {
+      const back = world.mesh.proxy('back');
+      await back.kill();
+      await back.startNewLife();
+      await sleep(WARM_MS);
+      await load.stop();
+      await world.idle();
+      await sleep(DEFAULT_INTERVAL_MS + FAREWELL_MS);
+      const lives = world.recorder.livesOf('back');
+      assert.equal(lives.length, 2);
+      const [first, second] = lives.map(life => life.hello);
+      assert.equal(first?.ip, second?.ip);
+      assert.notEqual(first?.slot, second?.slot);
+      assert.ok(Number(first?.bootEpoch) < Number(second?.bootEpoch));
+      for (const life of lives) assert.deepEqual(life.lost, { batches: 0, rows: 0 });
+      assert.ok((lives[1]?.rows.length ?? 0) > 100);
+    } finally {
+      await world.stop();
+    }
+  });
+});
