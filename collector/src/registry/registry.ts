@@ -277,7 +277,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
     if (ip === '') return [];
     const others = (this.byIp.get(ip) ?? []).filter(({ life: other }) => sameNetwork(other, life) && other !== life);
     const ended = others
-      .filter(({ life: other, span }) => other.endedUs === undefined && replaces(hello.ports, other, span.ports))
+      .filter(({ life: other, span }) => other.endedUs === undefined && this.replaces(hello.ports, other, span.ports))
       .map(({ life: other }) => other);
     for (const other of ended) this.end(other, false, Math.max(other.lastSeenUs, bootUs));
     // The proxy had the address when it started, unless someone else was heard on it after that.
@@ -287,6 +287,16 @@ export class Registry extends EventEmitter<RegistryEvents> {
     life.addresses.push(span);
     this.addHolding({ life, span });
     return ended;
+  }
+
+  /**
+   * Whether a proxy that comes up on an address means that the life which had it is over. Several
+   * proxies may share one address (host network), so one that is connected, or has just sent a single
+   * message, stays unless it listened on the same port.
+   */
+  private replaces(ports: readonly number[], other: Life, otherPorts: readonly number[]): boolean {
+    const heard = other.transport === 'unary' ? this.stateOf(other) === 'INSTANCE_STATE_LIVE' : other.streams > 0;
+    return !heard || ports.some(port => otherPorts.includes(port));
   }
 
   private end(life: Life, clean: boolean, atUs: number): void {
@@ -370,13 +380,4 @@ function bootTime(bootEpochUs: number, sentUnixUs: number, nowUs: number): numbe
   const ageUs = sentUnixUs - bootEpochUs;
   const odd = bootEpochUs === 0 || sentUnixUs === 0 || ageUs < 0 || ageUs > BOOT_BEFORE_MS_MAX * 1000;
   return odd ? nowUs : nowUs - ageUs;
-}
-
-/**
- * Whether a proxy that comes up on an address means that the life which had it is over. Several
- * proxies may share one address (host network), so one that is connected stays unless it listened on
- * the same port.
- */
-function replaces(ports: readonly number[], other: Life, otherPorts: readonly number[]): boolean {
-  return other.streams === 0 || ports.some(port => otherPorts.includes(port));
 }
