@@ -1,0 +1,72 @@
+// Registry.GetFlow: the learned graph as messages of the API.
+
+import { timestamp } from '../rpc/encode.js';
+import { edgesOf, type EdgeView, type FlowGraph, type Kind, type Step } from './graph.js';
+
+export interface FlowRequest {
+  readonly kind?: string;
+  /** 0 or unset = all that is kept. */
+  readonly windowSeconds?: number;
+}
+
+/** Kinds and steps by name; edges by parent, then in the order in which they run. */
+export function getFlow(graph: FlowGraph, request: FlowRequest, nowUs: number): { flows: object[] } {
+  const { kind = '', windowSeconds = 0 } = request;
+  const sinceUs = windowSeconds === 0 ? 0 : nowUs - windowSeconds * 1e6;
+  const kinds = [...graph.kinds.values()].filter(known => kind === '' || known.kind === kind);
+  const seen = kinds.filter(known => known.lastSeenUs >= sinceUs);
+  return { flows: seen.sort((a, b) => (a.kind < b.kind ? -1 : 1)).map(known => flow(known, sinceUs)) };
+}
+
+function flow(kind: Kind, sinceUs: number): object {
+  const steps = [...kind.steps].filter(([, step]) => step.lastSeenUs >= sinceUs).sort(([a], [b]) => (a < b ? -1 : 1));
+  const edges = edgesOf(kind).filter(edge => edge.lastSeenUs >= sinceUs && kind.steps.has(edge.from));
+  edges.sort((a, b) => compare(a.from, b.from) || a.order - b.order || compare(a.to, b.to));
+  return {
+    kind: kind.kind,
+    transactions: String(kind.transactions),
+    firstSeen: timestamp(kind.firstSeenUs),
+    lastSeen: timestamp(kind.lastSeenUs),
+    steps: steps.map(([, step]) => flowStep(step)),
+    edges: edges.flatMap(edge => flowEdge(edge, kind)),
+    singleEntryRatio:
+      kind.singles === '' ? 0 : [...kind.singles].filter(one => one === '1').length / kind.singles.length,
+  };
+}
+
+function flowStep(step: Step): object {
+  const { service, operation, external } = step;
+  return {
+    service,
+    operation,
+    transactions: String(step.transactions),
+    events: String(step.events),
+    failures: String(step.failures),
+    durationMsP50: step.durations.quantile(0.5) / 1000,
+    durationMsP99: step.durations.quantile(0.99) / 1000,
+    external,
+  };
+}
+
+function flowEdge(edge: EdgeView, { steps }: Kind): object[] {
+  const from = steps.get(edge.from);
+  const to = steps.get(edge.to);
+  if (from === undefined || to === undefined) return [];
+  return [
+    {
+      fromService: from.service,
+      fromOperation: from.operation,
+      toService: to.service,
+      toOperation: to.operation,
+      transactions: String(edge.transactions),
+      callsMean: edge.calls / edge.transactions,
+      order: edge.order,
+      parallel: edge.parallel,
+      loop: edge.loop,
+      failures: String(edge.failures),
+      attemptsMean: edge.attempts / edge.calls,
+    },
+  ];
+}
+
+const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);

@@ -1,0 +1,279 @@
+// Transactions: the rows of all proxies joined into business requests, and what they teach the flow.
+//
+// Rows come in any order, late, or not at all. So nothing is decided when a row comes: it is stored with
+// the transaction that has one of its ids. When a transaction has been quiet for a while its rows are
+// linked by cause, once for learning and again whenever someone asks.
+
+import { randomInt } from 'node:crypto';
+import type { Clock } from '../clock.js';
+import { NotFound } from '../errors.js';
+import { getFlow, type FlowRequest } from '../flow/get-flow.js';
+import { FlowGraph } from '../flow/graph.js';
+import { learn } from '../flow/learn.js';
+import { restoreTo, snapshotOf } from '../flow/snapshot.js';
+import type { InFlightList } from '../ingest/report.js';
+import type { InstanceRef, RowBatch, TransactionsPort } from '../ingest/transactions-port.js';
+import { timestamp } from '../rpc/encode.js';
+import { explain } from './explain.js';
+import { candidates, hexOfId } from './ids.js';
+import { Intake } from './intake.js';
+import { countUnlinked, endWithoutEntry, nodesOf } from './lessons.js';
+import { link, type Step } from './link.js';
+import { list, passes, type Filter, type ListRequest } from './list.js';
+import { head, whole } from './message.js';
+import type { Naming } from './names.js';
+import { Servers } from './servers.js';
+import { Table } from './table.js';
+import { STAGE, type Transaction } from './transaction.js';
+
+export interface TransactionsOptions {
+  readonly clock: Clock;
+  /** How long ended transactions are kept, ms; and those that failed. */
+  readonly retainMs: number;
+  readonly retainFailedMs: number;
+  /** After how long unseen a step or edge of the flow is forgotten, ms. */
+  readonly retainFlowMs: number;
+  readonly transactionsMax: number;
+  /** Service of a life, by CUID or alias. */
+  resolveService(cuid: string): string | undefined;
+  /** Spreads ids in hash tables; random if absent. */
+  readonly seed?: number;
+}
+
+/** Quiet for this long after its entry event ended, a transaction is learned from: reports come every second. */
+const SETTLE_US = 3_000_000;
+
+/** Quiet for this long, what has not come is taken as missing. */
+const GRACE_US = 10_000_000;
+
+/** Work of one tick, ms; what is left over waits for the next. After a restart there is much at once. */
+const TICK_MS_MAX = 100;
+
+/** How often the flow is looked through for what is gone. */
+const FORGET_EVERY_US = 10_000_000;
+
+interface Watcher {
+  readonly filter: Filter;
+  readonly onChange: (transaction: object) => void;
+}
+
+/** As the store keeps it. */
+interface State {
+  readonly graph: unknown;
+  /** Keys of transactions that were not learned from yet. */
+  readonly unlearned: readonly string[];
+  readonly coveredSinceUs: number;
+}
+
+export class Transactions implements TransactionsPort {
+  /** Events whose cause should have been known, since start. */
+  unlinked = 0;
+  readonly flow: TransactionsPort['flow'];
+  private readonly clock: Clock;
+  private readonly table: Table;
+  private readonly intake: Intake;
+  private readonly servers = new Servers();
+  private readonly naming: Naming;
+  private readonly graph = new FlowGraph();
+  private readonly watchers = new Set<Watcher>();
+  private readonly changed = new Set<Transaction>();
+  private coveredSinceUs: number;
+  private forgotUs = 0;
+
+  constructor(private readonly options: TransactionsOptions) {
+    this.clock = options.clock;
+    this.coveredSinceUs = this.clock.nowUs();
+    this.table = new Table(options.transactionsMax, options.seed ?? randomInt(2 ** 32));
+    this.intake = new Intake(this.table, transaction => this.touched(transaction));
+    this.naming = {
+      resolveService: cuid => options.resolveService(cuid),
+      isService: name => this.servers.isService(name),
+    };
+    this.flow = {
+      getFlow: (request: FlowRequest) => getFlow(this.graph, request, this.clock.nowUs()),
+      snapshot: () => this.snapshot(),
+      restore: state => this.restore(state),
+    };
+  }
+
+  /** Kept now. */
+  get size(): number {
+    return this.table.size;
+  }
+
+  /** What was given up, and why; for metrics. */
+  get counters(): Readonly<Record<string, number>> {
+    return {
+      ...this.table.counters,
+      ...this.intake.counters,
+      inFlightListsDropped: this.intake.listsDropped,
+      flowDropped: this.graph.dropped,
+    };
+  }
+
+  ingest(batch: RowBatch): void {
+    this.servers.note(batch.instance, batch.columns);
+    this.intake.batch(batch, this.clock.nowUs());
+    this.tellWatchers();
+  }
+
+  inFlight(instance: InstanceRef, lists: readonly InFlightList[]): void {
+    this.intake.inFlight(instance, lists, this.clock.nowUs());
+    this.tellWatchers();
+  }
+
+  /** @throws NotFound */
+  get(id: string): object {
+    const transaction = this.find(id);
+    return whole(transaction, this.link(transaction), this.naming);
+  }
+
+  /** @throws NotFound */
+  explain(id: string): object {
+    const transaction = this.find(id);
+    const roots = this.link(transaction);
+    return { transaction: whole(transaction, roots, this.naming), ...explain(transaction, roots, this.naming) };
+  }
+
+  /** @throws InvalidArgument when the page token is none of ours */
+  list(request: ListRequest): object {
+    const { transactions, nextPageToken, sinceUs } = list(this.table, request, this.clock.nowUs());
+    const failedOnly = request.states?.length === 1 && request.states[0] === 'TRANSACTION_STATE_FAILED';
+    const reachUs = this.reachUs(failedOnly ? this.options.retainFailedMs : this.options.retainMs);
+    return {
+      transactions: transactions.map(head),
+      nextPageToken,
+      coveredSince: timestamp(Math.max(reachUs, sinceUs ?? reachUs)),
+      truncated: sinceUs !== undefined && sinceUs < reachUs,
+    };
+  }
+
+  watch(filter: Filter, onChange: (transaction: object) => void): () => void {
+    const watcher = { filter, onChange };
+    this.watchers.add(watcher);
+    return () => void this.watchers.delete(watcher);
+  }
+
+  tick(nowUs: number): void {
+    const { shelves } = this.table;
+    this.intake.expire(nowUs);
+    const untilMs = this.clock.monotonicMs() + TICK_MS_MAX;
+    this.ripe(shelves.arriving, nowUs - SETTLE_US, nowUs, untilMs, transaction => this.settle(transaction));
+    this.ripe(shelves.settled, nowUs - GRACE_US, nowUs, untilMs, transaction => this.finish(transaction));
+    const { retainMs, retainFailedMs, retainFlowMs } = this.options;
+    this.table.expire('noise', nowUs - retainMs * 1000);
+    this.table.expire('ended', nowUs - retainMs * 1000);
+    this.table.expire('failed', nowUs - retainFailedMs * 1000);
+    if (nowUs - this.forgotUs >= FORGET_EVERY_US) {
+      this.forgotUs = nowUs;
+      this.graph.forget(nowUs - retainFlowMs * 1000);
+    }
+    this.tellWatchers();
+  }
+
+  /** Does `work` for those last heard of before `beforeUs`, as long as the time of one tick lasts. */
+  private ripe(
+    shelf: ReadonlySet<Transaction>,
+    beforeUs: number,
+    nowUs: number,
+    untilMs: number,
+    work: (transaction: Transaction) => void,
+  ): void {
+    for (const transaction of shelf) {
+      // Heard of in the future: the clock was set back.
+      if (transaction.heardUs > beforeUs && transaction.heardUs <= nowUs) return;
+      work(transaction);
+      if (this.clock.monotonicMs() > untilMs) return;
+    }
+  }
+
+  /** How far back a list of transactions that are kept for `retainMs` reaches, us. */
+  private reachUs(retainMs: number): number {
+    return Math.max(this.coveredSinceUs, this.table.evictedBeginUs, this.clock.nowUs() - retainMs * 1000);
+  }
+
+  private find(id: string): Transaction {
+    for (const candidate of candidates(id)) {
+      const found = this.table.find(candidate.index, candidate.id);
+      if (found !== undefined) return found;
+    }
+    const since = (retainMs: number): string => new Date(this.reachUs(retainMs) / 1000).toISOString();
+    const { retainMs, retainFailedMs } = this.options;
+    throw new NotFound(
+      `no transaction has the id ${JSON.stringify(id)}; they are remembered since ${since(retainMs)}, ` +
+        `failed ones since ${since(retainFailedMs)}`,
+    );
+  }
+
+  private link(transaction: Transaction): Step[] {
+    return link(this.table.read(transaction));
+  }
+
+  /** Quiet for a moment: if all of it is there, the flow learns from it. */
+  private settle(transaction: Transaction): void {
+    transaction.stage = STAGE.SETTLED;
+    this.table.shelve(transaction, 'settled');
+    if (transaction.running === 0) this.teach(transaction, undefined);
+  }
+
+  /** Quiet for so long that nothing more is expected. */
+  private finish(transaction: Transaction): void {
+    const roots = this.link(transaction);
+    transaction.stage = STAGE.FINAL;
+    transaction.endedWithoutEntry = endWithoutEntry(roots);
+    this.teach(transaction, roots);
+    const unlinked = countUnlinked(roots, cuid => this.servers.serves(cuid, transaction.startedUs));
+    this.unlinked += Math.max(0, unlinked - transaction.unlinked);
+    transaction.unlinked = unlinked;
+    const { state } = transaction;
+    const ended = !transaction.evidence ? 'noise' : state === 'FAILED' ? 'failed' : 'ended';
+    this.table.shelve(transaction, state === 'RUNNING' ? 'running' : ended);
+    this.touched(transaction);
+  }
+
+  private teach(transaction: Transaction, linked: readonly Step[] | undefined): void {
+    const ended = transaction.entriesEnded > 0 && transaction.entriesRunning === 0;
+    if (transaction.learned || !ended || !transaction.evidence) return;
+    transaction.learned = true;
+    const lessons = learn(nodesOf(linked ?? this.link(transaction), this.naming));
+    this.graph.add(lessons, Math.min(transaction.entryEndUs, this.clock.nowUs()));
+  }
+
+  private touched(transaction: Transaction): void {
+    if (this.watchers.size > 0) this.changed.add(transaction);
+  }
+
+  private tellWatchers(): void {
+    for (const transaction of this.changed) {
+      const now = `${transaction.state} ${transaction.kind}`;
+      if (now === transaction.told || this.table.current(transaction) !== transaction) continue;
+      transaction.told = now;
+      let message: object | undefined;
+      for (const { filter, onChange } of this.watchers) {
+        if (passes(this.table, transaction, filter)) onChange((message ??= head(transaction)));
+      }
+    }
+    this.changed.clear();
+  }
+
+  private snapshot(): State {
+    const unlearned: string[] = [];
+    for (const transaction of this.table.all()) {
+      const over = transaction.learned || (transaction.stage === STAGE.FINAL && transaction.state !== 'RUNNING');
+      if (!over) unlearned.push(hexOfId(transaction.key));
+    }
+    return { graph: snapshotOf(this.graph), unlearned, coveredSinceUs: this.coveredSinceUs };
+  }
+
+  /**
+   * Takes back what a snapshot held. Of the transactions that were rebuilt so far the graph knows all
+   * but those that had not been learned from when it was taken.
+   */
+  private restore(state: unknown): void {
+    const { graph, unlearned, coveredSinceUs } = (state ?? {}) as Partial<State>;
+    if (!restoreTo(this.graph, graph)) return;
+    const waiting = new Set(unlearned ?? []);
+    for (const transaction of this.table.all()) transaction.learned = !waiting.has(hexOfId(transaction.key));
+    if (coveredSinceUs !== undefined) this.coveredSinceUs = Math.min(this.coveredSinceUs, coveredSinceUs);
+  }
+}

@@ -1,0 +1,139 @@
+// Transactions.List: which transactions, newest first, in pages.
+
+import { InvalidArgument } from '../errors.js';
+import { serviceOfHost } from '../registry/counts.js';
+import { microseconds } from '../rpc/encode.js';
+import { matches } from '../rpc/pages.js';
+import type { Table } from './table.js';
+import type { Transaction } from './transaction.js';
+
+type Time = { readonly seconds?: string | number; readonly nanos?: number } | null;
+
+export interface Filter {
+  /** `TRANSACTION_STATE_…`; empty = any. */
+  readonly states?: readonly string[];
+  readonly service?: string;
+  readonly namespace?: string;
+}
+
+export interface ListRequest extends Filter {
+  readonly olderThan?: Time;
+  readonly since?: Time;
+  /** 1 to 1000; checked before. */
+  readonly pageSize?: number;
+  readonly pageToken?: string;
+}
+
+const PAGE_SIZE = 100;
+
+export interface Listed {
+  readonly transactions: readonly Transaction[];
+  readonly nextPageToken: string;
+  /** Of the request, us; undefined = as far back as there is something. */
+  readonly sinceUs: number | undefined;
+}
+
+/** @throws InvalidArgument when the page token is none of ours */
+export function list(table: Table, request: ListRequest, nowUs: number): Listed {
+  const { pageSize = PAGE_SIZE, pageToken = '' } = request;
+  const sinceUs = microseconds(request.since);
+  const olderThanUs = microseconds(request.olderThan);
+  const after = pageToken === '' ? undefined : parseToken(pageToken);
+  const page = new Newest(pageSize + 1);
+  for (const transaction of table.all()) {
+    if (after !== undefined && compare(transaction, after) <= 0) continue;
+    if (olderThanUs !== undefined && transaction.beginUs > nowUs - olderThanUs) continue;
+    if (sinceUs !== undefined && (transaction.endUs ?? nowUs) < sinceUs) continue;
+    if (page.wants(transaction) && passes(table, transaction, request)) page.add(transaction);
+  }
+  const found = page.sorted();
+  const transactions = found.slice(0, pageSize);
+  const last = transactions.at(-1);
+  return { transactions, nextPageToken: found.length > pageSize && last !== undefined ? token(last) : '', sinceUs };
+}
+
+/** Whether a transaction is in one of the states and touched the service or namespace. */
+export function passes(table: Table, transaction: Transaction, filter: Filter): boolean {
+  const { states = [], service = '', namespace = '' } = filter;
+  if (states.length > 0 && !states.includes(`TRANSACTION_STATE_${transaction.state}`)) return false;
+  if (service === '' && namespace === '') return true;
+  for (const row of table.rowsOf(transaction)) {
+    if (matches(table.rows.instanceOf(row).service, service, namespace)) return true;
+    // Services without a sidecar take part by their host name.
+    if (service !== '' && serviceOfHost(table.rows.peerServiceOf(row)) === service) return true;
+  }
+  return false;
+}
+
+interface Position {
+  readonly beginUs: number;
+  readonly serial: number;
+}
+
+/** Newest first: by begin, then by the order in which they were first heard of. */
+const compare = (a: Position, b: Position): number => b.beginUs - a.beginUs || b.serial - a.serial;
+
+const token = ({ beginUs, serial }: Position): string =>
+  Buffer.from(JSON.stringify([beginUs, serial])).toString('base64url');
+
+function parseToken(text: string): Position {
+  try {
+    const parsed: unknown = JSON.parse(Buffer.from(text, 'base64url').toString('utf8'));
+    if (Array.isArray(parsed) && parsed.length === 2 && parsed.every(Number.isFinite)) {
+      const [beginUs, serial] = parsed as [number, number];
+      return { beginUs, serial };
+    }
+  } catch {
+    // Not JSON: said below like any other text that is not ours.
+  }
+  throw new InvalidArgument('page_token', text.slice(0, 40), 'a next_page_token of this list');
+}
+
+/** The `size` newest of what is added, without sorting the rest: a heap with the oldest of them on top. */
+class Newest {
+  private readonly heap: Transaction[] = [];
+
+  constructor(private readonly size: number) {}
+
+  wants(transaction: Transaction): boolean {
+    return this.heap.length < this.size || compare(transaction, this.heap[0]!) < 0;
+  }
+
+  add(transaction: Transaction): void {
+    const { heap } = this;
+    if (heap.length < this.size) {
+      heap.push(transaction);
+      this.up(heap.length - 1);
+    } else {
+      heap[0] = transaction;
+      this.down();
+    }
+  }
+
+  sorted(): Transaction[] {
+    return [...this.heap].sort(compare);
+  }
+
+  private up(from: number): void {
+    const { heap } = this;
+    for (let at = from; at > 0;) {
+      const above = (at - 1) >> 1;
+      if (compare(heap[at]!, heap[above]!) <= 0) return;
+      [heap[at], heap[above]] = [heap[above]!, heap[at]!];
+      at = above;
+    }
+  }
+
+  private down(): void {
+    const { heap } = this;
+    for (let at = 0; ;) {
+      let oldest = at;
+      for (const below of [2 * at + 1, 2 * at + 2]) {
+        if (below < heap.length && compare(heap[below]!, heap[oldest]!) > 0) oldest = below;
+      }
+      if (oldest === at) return;
+      [heap[at], heap[oldest]] = [heap[oldest]!, heap[at]!];
+      at = oldest;
+    }
+  }
+}
