@@ -31,7 +31,7 @@ function passes(sidecar: Sidecar, configuration: string | Uint8Array): Pair[] {
   exchange.responseHeaders([[':status', '200']]);
   exchange.finish();
   sidecar.proxy.removePlugin(plugin);
-  sidecar.advance(2500);
+  sidecar.advance(500);
   return exchange.request.pairs();
 }
 

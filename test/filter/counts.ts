@@ -7,6 +7,7 @@ function count(name: string, usual: number, long: number): number {
 }
 
 export const RUNS = {
+  long: process.env['TEST_LONG'] === '1',
   /** Header sets whose order is compared with the contract's. */
   orders: count('ORDERS', 10_000, 200_000),
   /** traceparent values, valid and not. */
@@ -15,6 +16,10 @@ export const RUNS = {
   configs: count('CONFIGS', 10_000, 100_000),
   /** Header sets of any bytes. */
   headers: count('HEADERS', 50_000, 1_000_000),
+  /** Requests whose properties are nonsense. */
+  properties: count('PROPERTIES', 10_000, 200_000),
+  /** Random sequences of callbacks. */
+  sequences: count('SEQUENCES', 600, 10_000),
   /** Requests of the memory test. */
   requests: count('REQUESTS', 200_000, 1_000_000),
 } as const;

@@ -11,10 +11,14 @@ export const ROOT = path.resolve(fileURLToPath(import.meta.url), ...Array<string
 /** The release module. `MESHPULSE_WASM` names another one. */
 export const FILTER_WASM = process.env['MESHPULSE_WASM'] ?? path.join(ROOT, 'build', 'meshpulse.wasm');
 
-/** @throws Error that says how to build it */
+let filterBytes: Buffer | undefined;
+
+/** The same buffer each time, so that it is compiled once. @throws Error that says how to build it */
 export function filterModule(): Buffer {
+  if (filterBytes !== undefined) return filterBytes;
   if (!existsSync(FILTER_WASM)) throw new Error(`${FILTER_WASM} is missing: run \`make build\` first`);
-  return readFileSync(FILTER_WASM);
+  filterBytes = readFileSync(FILTER_WASM);
+  return filterBytes;
 }
 
 /** Compiles `test/filter/assembly/<name>.ts` unless the build is newer than the source. */

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { ResponseFlag, type Exchange, type Pair } from '../support/proxy-wasm-host.js';
+import { RUNS } from './counts.js';
 import { assertAlive, Sidecar, TRACEPARENT } from './sidecar.js';
 import { Outcome, RowFlag, type Row } from './wire.js';
 
@@ -378,7 +379,7 @@ describe('odd requests', function () {
             assert.equal(inFlight(sidecar), 0, steps.join());
           },
         ),
-        { numRuns: 1500 },
+        { numRuns: RUNS.sequences },
       );
     });
 
@@ -412,7 +413,7 @@ describe('odd requests', function () {
           sidecar.advance(3000);
           assertAlive(sidecar);
         }),
-        { numRuns: 1500 },
+        { numRuns: RUNS.sequences },
       );
     });
   });

@@ -92,7 +92,6 @@ export class ProxyProcess {
   nextConnectionId = 1;
   private readonly wasm: Uint8Array;
   private readonly randomSource: (length: number) => Uint8Array;
-  private readonly modules = new Map<string, WebAssembly.Module>();
   private readonly vmContexts = new WeakMap<Vm, Context>();
 
   constructor(options: ProxyOptions) {
@@ -194,7 +193,8 @@ export class ProxyProcess {
   private describe(options: PluginOptions): Plugin {
     const bytes = options.wasm ?? this.wasm;
     const vmId = options.vmId ?? '';
-    const vmKey = createHash('sha256').update(vmId).update('||').update(bytes).digest('hex');
+    const { digest, module } = compiled(bytes);
+    const vmKey = `${vmId}||${digest}`;
     const name = options.name ?? 'plugin';
     const rootId = options.rootId ?? name;
     return {
@@ -211,18 +211,8 @@ export class ProxyProcess {
         plugin_root_id: rootId,
         plugin_vm_id: vmId,
       },
-      module: this.compile(vmKey, bytes),
+      module,
     };
-  }
-
-  private compile(vmKey: string, bytes: Uint8Array): WebAssembly.Module {
-    let module = this.modules.get(vmKey);
-    if (module !== undefined) return module;
-    const problems = moduleProblems(readModule(bytes));
-    if (problems.length > 0) throw new ConfigurationRejected(problems.join('; '));
-    module = new WebAssembly.Module(bytes);
-    this.modules.set(vmKey, module);
-    return module;
   }
 
   private tryCanary(plugin: Plugin): void {
@@ -234,6 +224,25 @@ export class ProxyProcess {
     root.discard();
     if (!accepted) throw new ConfigurationRejected(vm.failure?.message ?? 'the plugin refused its configuration');
   }
+}
+
+interface Compiled {
+  readonly digest: string;
+  readonly module: WebAssembly.Module;
+}
+
+/** Compiled once for all processes of a test run, so that hot code stays hot. */
+const compiledModules = new WeakMap<Uint8Array, Compiled>();
+
+/** @throws ConfigurationRejected for whatever the proxy would not link */
+function compiled(bytes: Uint8Array): Compiled {
+  let known = compiledModules.get(bytes);
+  if (known !== undefined) return known;
+  const problems = moduleProblems(readModule(bytes));
+  if (problems.length > 0) throw new ConfigurationRejected(problems.join('; '));
+  known = { digest: createHash('sha256').update(bytes).digest('hex'), module: new WebAssembly.Module(bytes) };
+  compiledModules.set(bytes, known);
+  return known;
 }
 
 class VmContext extends Context {
