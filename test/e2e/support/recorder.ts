@@ -54,13 +54,17 @@ export class Life {
     return batches.flatMap(batch => (batch.events ? rowsOf(batch.events) : []));
   }
 
-  /** Batches that are known to exist and have not come, and rows that were dropped before batching. */
+  /** Batches that are known to exist and have not come, and all rows that are known to be lost. */
   get lost(): { batches: number; rows: number } {
     let batches = 0;
     let rows = 0;
     for (const bySeq of this.batches.values()) {
-      batches += Math.max(0, ...bySeq.keys()) - bySeq.size;
-      rows += Math.max(0, ...[...bySeq.values()].map(batch => Number(batch.droppedEvents)));
+      const last = Math.max(0, ...bySeq.keys());
+      batches += last - bySeq.size;
+      // Before its last batch a producer had made this many rows; what has not come of them is lost.
+      const made = Number(bySeq.get(last)?.firstEvent ?? 0);
+      const came = [...bySeq].reduce((sum, [seq, batch]) => (seq < last ? sum + (batch.events?.rows ?? 0) : sum), 0);
+      rows += made - came + Number(bySeq.get(last)?.droppedEvents ?? 0);
     }
     return { batches, rows };
   }
@@ -84,6 +88,15 @@ const GARBAGE = Buffer.from([0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xf
 
 type Stream = ServerDuplexStream<Buffer, Buffer>;
 
+function listen(server: Server, address: Address): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.bindAsync(format(address), ServerCredentials.createInsecure(), (error, bound) => {
+      if (error) reject(error);
+      else resolve(bound);
+    });
+  });
+}
+
 export class Recorder {
   stream: Mode = { kind: 'ack' };
   unary: Mode = { kind: 'ack' };
@@ -95,31 +108,38 @@ export class Recorder {
   private readonly timers = new Set<NodeJS.Timeout>();
 
   private constructor(
-    private readonly server: Server,
+    private server: Server,
     readonly address: Address,
   ) {}
 
   /** Listens on `address`; port 0 takes a free one. */
   static async start(address: Address = { host: '127.0.0.1', port: 0 }): Promise<Recorder> {
     const server = new Server();
-    const port = await new Promise<number>((resolve, reject) => {
-      server.bindAsync(format(address), ServerCredentials.createInsecure(), (error, bound) => {
-        if (error) reject(error);
-        else resolve(bound);
-      });
-    });
-    const recorder = new Recorder(server, { ...address, port });
-    server.addService(INGEST, {
-      Report: (stream: Stream) => recorder.onStream(stream),
-      ReportOnce: (call: ServerUnaryCall<Buffer, Buffer>, done: sendUnaryData<Buffer>) => recorder.onCall(call, done),
-    });
+    const recorder = new Recorder(server, { ...address, port: await listen(server, address) });
+    recorder.serve();
     return recorder;
   }
 
-  /** Ends everything at once. */
+  /** Ends everything at once, as if killed. */
   stop(): void {
     for (const timer of this.timers) clearTimeout(timer);
+    this.timers.clear();
     this.server.forceShutdown();
+    this.open.clear();
+  }
+
+  /** Listens again on the same address after `stop`, with all it knew. */
+  async resume(): Promise<void> {
+    this.server = new Server();
+    await listen(this.server, this.address);
+    this.serve();
+  }
+
+  private serve(): void {
+    this.server.addService(INGEST, {
+      Report: (stream: Stream) => this.onStream(stream),
+      ReportOnce: (call: ServerUnaryCall<Buffer, Buffer>, done: sendUnaryData<Buffer>) => this.onCall(call, done),
+    });
   }
 
   get openStreams(): number {
