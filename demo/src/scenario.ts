@@ -20,7 +20,9 @@ const run = promisify(execFile);
 const CHECKOUTS_PER_SECOND = 12;
 /** Every n-th request looks at the catalogue. */
 const CATALOG_EVERY = 3;
-const BROKEN_MS = 5000;
+const BROKEN_MS = 6000;
+/** Long enough for the numbers to show it. */
+const RECOVERY_MS = 4000;
 /** A request older than this is listed while it runs, at the latest this much later. */
 const OLDER_THAN_S = 5;
 const LISTED_WITHIN_MS = 7000;
@@ -145,6 +147,7 @@ export class Scenario {
     await sleep(BROKEN_MS);
     this.shop.faults.paymentBroken = false;
     screen.title('Payment works again');
+    await sleep(RECOVERY_MS);
     const failures = await this.failures('payment');
     const id = this.failedId;
     const state = await this.attempt(COUNTED_WITHIN_MS, async () => {
