@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import type { Exchange, HeaderMap, Pair } from '../support/proxy-wasm-host.js';
 import { application, ordered, own, ownBytes } from './headers.js';
+import { Random } from './random.js';
 import { assertAlive, PEER_CUID, REQUEST_ID, Sidecar, TRACE_ID, TRACEPARENT } from './sidecar.js';
 import { KeySource, RowFlag } from './wire.js';
 
@@ -122,27 +123,29 @@ describe('role: order', () => {
     assert.equal((row?.flags ?? 0) & RowFlag.Injected, 0);
   });
 
-  it('does not mix up requests that run at the same time', () => {
-    const sidecar = start();
-    const count = 12;
-    const id = (i: number): string => REQUEST_ID.replace(/.{2}$/, String(i).padStart(2, '0'));
-    const open = Array.from({ length: count }, (_, i) => {
-      const exchange = sidecar.receive({ headers: [['x-request-id', id(i)]] });
-      exchange.requestHeaders();
-      return exchange;
+  for (const count of [6, 40]) {
+    it(`does not mix up ${String(2 * count)} requests that wait between the two chains, as an injected delay makes them`, () => {
+      const sidecar = start();
+      const random = new Random(count);
+      const id = (i: number): string => REQUEST_ID.replace(/.{2}$/, String(i).padStart(2, '0'));
+      const trace = (i: number): string => i.toString(16).padStart(32, 'a');
+      const inbound = Array.from({ length: count }, (_, i) => sidecar.receive({ headers: [['x-request-id', id(i)]] }));
+      const outbound = Array.from({ length: count }, (_, i) =>
+        sidecar.call({ headers: [['x-request-id', id(count + i)]] }),
+      );
+      const all = [...inbound, ...outbound];
+      for (const exchange of all) exchange.requestHeaders();
+      const order = all.map((_, i) => i).toSorted(() => random.below(3) - 1);
+      for (const i of order) if (sidecar.order !== undefined) all[i]?.attempt(sidecar.order, otel(trace(i)));
+      for (const exchange of all) sidecar.answer(exchange);
+      sidecar.advance(3000);
+      const rows = sidecar.collector.rows();
+      assert.equal(rows.length, 2 * count);
+      for (const row of rows) assert.equal(row.key, trace(Number(row.requestId.slice(-2))), row.requestId);
+      const unstamped = outbound.filter(exchange => own(exchange.request.pairs()).length === 0).length;
+      assert.equal(unstamped, 0);
     });
-    const trace = (i: number): string => i.toString(16).padStart(32, 'a');
-    for (const i of [5, 0, 11, 3, 1, 2, 4, 6, 10, 9, 8, 7]) {
-      if (sidecar.order !== undefined) open[i]?.attempt(sidecar.order, otel(trace(i)));
-    }
-    for (const exchange of open) sidecar.answer(exchange);
-    sidecar.advance(3000);
-    for (const row of sidecar.collector.rows()) {
-      const i = Number(row.requestId.slice(-2));
-      assert.equal(row.key, trace(i));
-    }
-    assert.equal(sidecar.collector.rows().length, count);
-  });
+  }
 
   it('is not missed when it is taken away: the downstream filter writes again', () => {
     const sidecar = start();
