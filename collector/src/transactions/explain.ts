@@ -4,7 +4,7 @@ import { attemptsOf, outcomeOf, ROW_FLAG } from '../ingest/columns.js';
 import { timestamp } from '../rpc/encode.js';
 import { inOrderOfCause, type Step } from './link.js';
 import { timesOf } from './message.js';
-import { nameOf, type Naming } from './names.js';
+import { nameOfStep, type Naming } from './names.js';
 import { ROW_STATE, type Row } from './rows.js';
 import { slowest, type Share } from './times.js';
 import { OUTCOME, type Transaction } from './transaction.js';
@@ -65,7 +65,7 @@ function tell(step: Step, depth: number, times: ReadonlyMap<Row, number>, naming
     evidence,
   });
   if (call === undefined) return events.map(event => line(event, 0, arrival(step, event), factsOf(event)));
-  const name = nameOf(step, naming);
+  const name = nameOfStep(step, naming);
   const lines = [line(call, 0, callText(step, call, naming), callFacts(step, call))];
   const attempts = attemptsOf(call.flags);
   if (attempts > 1)
@@ -93,7 +93,7 @@ function arrival(step: Step, event: Row): string {
 }
 
 function callText(step: Step, call: Row, naming: Naming): string {
-  const { service, operation, external } = nameOf(step, naming);
+  const { service, operation, external } = nameOfStep(step, naming);
   const labels = call.flags & ROW_FLAG.SHADOW ? ' (a copy, whose answer nobody waits for)' : '';
   const orphan = step.parent === undefined ? ', for no request that is known' : '';
   const where = external ? `${service} (outside the mesh)` : service;
@@ -170,7 +170,7 @@ function ending(
 }
 
 function placeOf({ step, where }: Share, naming: Naming): string {
-  const { service, operation } = nameOf(step, naming);
+  const { service, operation } = nameOfStep(step, naming);
   if (where === 'application') return `${service} itself, in ${operation}`;
   if (where === 'connection') return `waiting for a connection to ${service}`;
   return `on the way to ${service}, in network and proxies`;
@@ -197,7 +197,7 @@ function nowIn(roots: readonly Step[], naming: Naming): string {
   if (deepest === undefined) return '';
   const { call, events } = deepest.step;
   const row = events.find(event => event.state === ROW_STATE.RUNNING) ?? call!;
-  const { service, operation } = nameOf(deepest.step, naming);
+  const { service, operation } = nameOfStep(deepest.step, naming);
   return ` after ${time(row.durationUs)}, now at ${service} ${operation}`;
 }
 
@@ -219,7 +219,7 @@ function wentWrong({ call, events }: Step): boolean {
 }
 
 function blame(step: Step, naming: Naming): string {
-  const { service, operation } = nameOf(step, naming);
+  const { service, operation } = nameOfStep(step, naming);
   const row = step.call ?? step.events.at(-1)!;
   const attempts = attemptsOf(row.flags);
   return `${service} ${operation} ${result(row)}${attempts > 1 ? `, ${attempts} attempts` : ''}`;

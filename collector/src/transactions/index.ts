@@ -211,31 +211,30 @@ export class Transactions implements TransactionsPort {
 
   /** Quiet for a moment: if all of it is there, the flow learns from it. */
   private settle(transaction: Transaction): void {
+    const roots = this.link(transaction);
+    if (transaction.running === 0) this.teach(transaction, roots);
+    transaction.endedWithoutEntry = endWithoutEntry(roots);
+    transaction.unlinkedFound = countUnlinked(roots, cuid => this.servers.serves(cuid, transaction.startedUs));
     transaction.stage = STAGE.SETTLED;
     this.table.shelve(transaction, 'settled');
-    if (transaction.running === 0) this.teach(transaction, undefined);
   }
 
-  /** Quiet for so long that nothing more is expected. */
+  /** Quiet for so long that nothing more is expected: what was found when it settled is final. */
   private finish(transaction: Transaction): void {
-    const roots = this.link(transaction);
     transaction.stage = STAGE.FINAL;
-    transaction.endedWithoutEntry = endWithoutEntry(roots);
-    this.teach(transaction, roots);
-    const unlinked = countUnlinked(roots, cuid => this.servers.serves(cuid, transaction.startedUs));
-    this.unlinked += Math.max(0, unlinked - transaction.unlinked);
-    transaction.unlinked = unlinked;
+    if (canTeach(transaction)) this.teach(transaction, this.link(transaction));
+    this.unlinked += Math.max(0, transaction.unlinkedFound - transaction.unlinked);
+    transaction.unlinked = transaction.unlinkedFound;
     const { state } = transaction;
     const ended = !transaction.evidence ? 'noise' : state === 'FAILED' ? 'failed' : 'ended';
     this.table.shelve(transaction, state === 'RUNNING' ? 'running' : ended);
     this.touched(transaction);
   }
 
-  private teach(transaction: Transaction, linked: readonly Step[] | undefined): void {
-    const ended = transaction.entriesEnded > 0 && transaction.entriesRunning === 0;
-    if (transaction.learned || !ended || !transaction.evidence) return;
+  private teach(transaction: Transaction, roots: readonly Step[]): void {
+    if (!canTeach(transaction)) return;
     transaction.learned = true;
-    const lessons = learn(nodesOf(linked ?? this.link(transaction), this.naming));
+    const lessons = learn(nodesOf(roots, this.naming));
     this.graph.add(lessons, Math.min(transaction.entryEndUs, this.clock.nowUs()));
   }
 
@@ -276,4 +275,9 @@ export class Transactions implements TransactionsPort {
     for (const transaction of this.table.all()) transaction.learned = !waiting.has(hexOfId(transaction.key));
     if (coveredSinceUs !== undefined) this.coveredSinceUs = Math.min(this.coveredSinceUs, coveredSinceUs);
   }
+}
+
+/** Its entries have ended, and it was not learned from before. */
+function canTeach({ learned, evidence, entriesEnded, entriesRunning }: Transaction): boolean {
+  return !learned && evidence && entriesEnded > 0 && entriesRunning === 0;
 }

@@ -21,21 +21,25 @@ export function nodesOf(roots: readonly Step[], naming: Naming): FlowNode[] {
     const call = step.call !== undefined && isLearned(step.call) ? step.call : undefined;
     if (call === undefined && (events.length === 0 || step.call !== undefined)) continue;
     positions.set(step, nodes.length);
-    nodes.push(nodeOf({ ...step, events }, positions.get(step.parent!) ?? -1, naming));
+    nodes.push(nodeOf(step, events, positions.get(step.parent!) ?? -1, naming));
   }
   return nodes;
 }
 
-function nodeOf(step: Step, parent: number, naming: Naming): FlowNode {
-  const { call, events, entry } = step;
+/** `events`: those of the step that are learned from. */
+function nodeOf(step: Step, events: readonly Row[], parent: number, naming: Naming): FlowNode {
+  const { call, entry } = step;
   const event = events.at(-1);
+  const { service, operation, external } = nameOf(call, event, naming);
   const startUs = beganUs(step, step.parentRow);
   return {
-    ...nameOf(step, naming),
+    service,
+    operation,
+    external,
     parent,
     entry,
     events: Math.max(1, events.length),
-    eventsFailed: (events.length > 0 ? events : [call!]).filter(hasFailed).length,
+    eventsFailed: event === undefined ? Number(hasFailed(call!)) : events.filter(hasFailed).length,
     failed: hasFailed((call ?? event)!),
     attempts: call === undefined ? 1 : Math.max(1, attemptsOf(call.flags)),
     durationUs: (event ?? call)!.durationUs,

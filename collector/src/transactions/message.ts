@@ -8,7 +8,7 @@ import { responseFlagNames } from '../registry/response-flags.js';
 import { outcomeName, timestamp, type Seconds } from '../rpc/encode.js';
 import { hexOfId, requestIdText } from './ids.js';
 import { inOrderOfCause, type Step } from './link.js';
-import { nameOf, type Naming } from './names.js';
+import { nameOfStep, type Naming } from './names.js';
 import { ROW_STATE, type Row } from './rows.js';
 import type { Transaction } from './transaction.js';
 
@@ -95,7 +95,7 @@ function eventOf(step: Step, event: Row, at: number, times: ReadonlyMap<Row, num
 
 function callOnly(step: Step, times: ReadonlyMap<Row, number>, naming: Naming): object {
   const call = step.call!;
-  const { service, operation } = nameOf(step, naming);
+  const { service, operation } = nameOfStep(step, naming);
   return {
     ...common(step),
     service,

@@ -3,6 +3,7 @@
 import { ROW_FLAG } from '../ingest/columns.js';
 import { serviceOfHost } from '../registry/counts.js';
 import type { Step } from './link.js';
+import type { Row } from './rows.js';
 
 /** What the collector knows of services. */
 export interface Naming {
@@ -22,8 +23,10 @@ export interface StepName {
 /** A callee that neither its CUID nor its host name names. */
 const UNNAMED = 'unknown';
 
-export function nameOf({ call, events }: Step, naming: Naming): StepName {
-  const event = events[0];
+export const nameOfStep = ({ call, events }: Step, naming: Naming): StepName => nameOf(call, events[0], naming);
+
+/** At least one of `call` and `event` is there. */
+export function nameOf(call: Row | undefined, event: Row | undefined, naming: Naming): StepName {
   if (event !== undefined) return { service: event.instance.service, operation: event.operation, external: false };
   const { peerCuid, peerService, operation, flags } = call!;
   const known = peerCuid === '' ? undefined : naming.resolveService(peerCuid);

@@ -68,8 +68,10 @@ export class Transaction {
   stage: number = STAGE.ARRIVING;
   shelf: Shelf = 'arriving';
   learned = false;
+  /** Events whose cause should be known and is not: as counted, and as found when it last settled. */
   unlinked = 0;
-  /** Rows say how it ended although no entry event was heard; set when it is final. */
+  unlinkedFound = 0;
+  /** Rows say how it ended although no entry event was heard; found when it last settled. */
   endedWithoutEntry: StateName = 'UNSPECIFIED';
   /** The state and kind that watchers were told last. */
   told = '';
