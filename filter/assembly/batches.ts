@@ -30,7 +30,7 @@ const TEXTS: usize = memory.data(16384, 8);
 let rowCount: u32 = 0;
 let textTop: u32 = 0;
 export let lastFlushMs: u64 = 0;
-// Window of batches: a ring of bytes and a ring of entries (at u32, size u32, seq u64, rows u32).
+// Window of batches: a ring of bytes and a ring of entries (at u32, size u32, seq u64, rows batched up to its end u64).
 let window: usize = 0;
 const ENTRIES: usize = memory.data(6144, 16);
 const ENTRY: u32 = 24;
@@ -56,7 +56,10 @@ export function rowText(row: Row, ptr: usize, size: u32): void {
   if (size == 0 || size > 256 || textTop + size > TEXT_BYTES) return;
   row.textAt = textTop;
   row.textSize = size;
-  copy(TEXTS + textTop, ptr, size);
+  for (let i: u32 = 0; i < size; i++) {
+    const c = load<u8>(ptr + i);
+    store<u8>(TEXTS + textTop + i, c < 0x20 || c > 0x7e ? 0x3f : c);
+  }
   textTop += size;
 }
 
@@ -159,6 +162,7 @@ function keep(ptr: usize, size: u32, seq: u64): void {
   store<u32>(e, windowTop);
   store<u32>(e, size, 4);
   store<u64>(e, seq, 8);
+  store<u64>(e, own.batched + (rowCount as u64), 16);
   entryCount++;
   copy(window + windowTop, ptr, size);
   windowTop += size;
@@ -166,7 +170,11 @@ function keep(ptr: usize, size: u32, seq: u64): void {
 
 /** Lets go of what is acknowledged. */
 function forget(): void {
-  while (entryCount > 0 && load<u64>(entryAt(0), 8) <= own.acked) dropOldest(false);
+  while (entryCount > 0 && load<u64>(entryAt(0), 8) <= own.acked) {
+    own.settledSeq = load<u64>(entryAt(0), 8);
+    own.settledEvents = load<u64>(entryAt(0), 16);
+    dropOldest(false);
+  }
 }
 
 /** Hands batches that this session has not seen to the leader. */

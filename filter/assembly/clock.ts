@@ -30,24 +30,3 @@ export function jitter(ms: u64): u64 {
   host.random(ID, 8);
   return ms / 2 + load<u64>(ID) % (ms / 2 + 1);
 }
-
-// How often to report: as configured, or as the collector wishes for a while.
-let interval: u32 = 1000;
-let hint: u32 = 0;
-let hintUntilMs: u64 = 0;
-/** A wish of the collector holds for so long, ms. */
-const HINT_MS: u64 = 60000;
-
-export function setInterval(ms: u32): void {
-  interval = ms;
-}
-
-export function wishInterval(ms: u32): void {
-  if (ms < 100 || ms > 60000) return;
-  hint = ms;
-  hintUntilMs = nowMs() + HINT_MS;
-}
-
-export function intervalMs(): u64 {
-  return (hint != 0 && nowMs() < hintUntilMs ? hint : interval) as u64;
-}

@@ -6,6 +6,7 @@ import * as h from './core/headers';
 import * as names from './core/names';
 import * as trace from './core/trace';
 import * as host from './host';
+import { notePort } from './identity';
 import { Root } from './roots';
 import { B_IN_MESH, B_PEER_TRUSTED, F_ENTRY, F_GRPC, F_OWN, F_PROBE, F_SHADOW, F_STREAM, INBOUND, OUTBOUND, Stream } from './streams';
 
@@ -27,6 +28,9 @@ const T_GRPC_WEB = new Text('application/grpc-web');
 const T_WELL_KNOWN = new Text('/.well-known/meshpulse/');
 
 /** Who calls whom with what: everything of the request that a row needs. */
+/** Requests per settings whose port is looked at. */
+const PORT_LOOKS: u32 = 64;
+
 export function describe(s: Stream, root: Root): void {
   s.keyHi = trace.keyHi;
   s.keyLo = trace.keyLo;
@@ -55,6 +59,10 @@ export function describe(s: Stream, root: Root): void {
     }
     if ((s.peerHi | s.peerLo) == 0 && s.event == 0) flags |= F_ENTRY;
     s.operation = operation(grpc, 0);
+    if (root.portLooks < PORT_LOOKS) {
+      root.portLooks++;
+      notePort(host.getNumber(P_PORT.ptr, P_PORT.size, 0) as u32);
+    }
     if (s.event == 0) s.event = newId();
   }
   if (s.side != INBOUND) {

@@ -7,13 +7,14 @@ import * as names from './core/names';
 import * as trace from './core/trace';
 import { Row } from './core/wire';
 import { describe } from './describe';
+import * as doubts from './doubts';
 import * as host from './host';
 import * as identity from './identity';
 import { parsePairs } from './own-headers';
-import { reporting, Root, sideOf } from './roots';
+import { orderExpected, reporting, Root, sideOf } from './roots';
 import * as status from './status';
 import {
-  B_IN_MESH, B_LOGGED, B_ORDERED, B_SEEN, EDGE, F_CALL, F_ENTRY, F_EXTERNAL, F_GRPC, F_LOCAL_REPLY, F_STREAM, F_UNSEEN, find, OUTBOUND, settle, Stream,
+  B_IN_MESH, B_LOGGED, B_ORDERED, B_SEEN, B_STAMP, EDGE, F_CALL, F_ENTRY, F_EXTERNAL, F_GRPC, F_LOCAL_REPLY, F_STREAM, F_UNSEEN, find, INBOUND, OUTBOUND, settle, Stream,
 } from './streams';
 
 const O_OK: u32 = 1;
@@ -22,9 +23,10 @@ const O_DECLINED: u32 = 3;
 const O_CANCELLED: u32 = 4;
 
 // Envoy's response flags that decide an outcome.
-const RF_DOWNSTREAM_END: u64 = 1 << 14; // DC
-const RF_FAILURES: u64 =
-  (1 << 1) | (1 << 2) | (1 << 3) | (1 << 4) | (1 << 5) | (1 << 6) | (1 << 7) | (1 << 15) | (1 << 16) | (1 << 19) | (1 << 22) | (1 << 23);
+/** The client left: DC (HTTP/1, connection closed) or DR (HTTP/2 reset). */
+const RF_CLIENT_LEFT: u64 = (1 << 14) | (1 << 28);
+/** The response was broken off after it had begun: LR UR UC SI UMSDR DT UPE. */
+const RF_BROKEN: u64 = (1 << 3) | (1 << 4) | (1 << 6) | (1 << 16) | (1 << 19) | (1 << 22) | (1 << 23);
 
 const P_CODE = new Text('response\0code');
 const P_FLAGS = new Text('response\0flags');
@@ -70,64 +72,67 @@ function finish(s: Stream, root: Root): void {
     if (grpc >= 0 && grpc < 200) statusBits |= ((grpc as u32) + 1) << 16;
     else grpc = -1;
   }
+  const broken = s.status < 400 && (responseFlags & RF_BROKEN) != 0;
+  const attempts = s.side != INBOUND ? host.getNumber(P_ATTEMPTS.ptr, P_ATTEMPTS.size, 0) : 1;
+  let local = attempts == 0 && s.status != 0;
   let details: u32 = 0;
-  let local = false;
-  const odd = responseFlags != 0 || s.status == 0 || s.status >= 400 || ((root.orderSeen & (1 << s.side)) != 0 && (s.bits & B_ORDERED) == 0);
-  if (odd) {
+  const unordered = (s.bits & (B_SEEN | B_ORDERED)) == B_SEEN && orderExpected(root, s.side);
+  if (responseFlags != 0 || s.status == 0 || s.status >= 400 || local || unordered) {
     const m = host.mark();
     if (host.getProperty(P_DETAILS.ptr, P_DETAILS.size) == host.OK && host.dataSize > 0) {
-      if (T_VIA_UPSTREAM.is(host.dataPtr, host.dataSize)) {
-        // It went upstream and `order` was not there: from now on `full` writes the headers again.
-        if ((s.bits & (B_SEEN | B_ORDERED)) == B_SEEN) root.orderSeen &= ~(1 << s.side);
-      } else {
-        local = true;
+      if (!T_VIA_UPSTREAM.is(host.dataPtr, host.dataSize)) {
         details = names.detail(host.dataPtr, host.dataSize);
+        local = s.status != 0 && !broken && (responseFlags & RF_CLIENT_LEFT) == 0;
+      } else if (unordered) {
+        // It went upstream and `order` was not there: from now on `full` writes the headers again.
+        root.orderSeen &= ~(1 << s.side);
+        root.orderMissed |= 1 << s.side;
+        if ((s.bits & B_STAMP) != 0) doubts.countUnstamped();
       }
     }
     host.release(m);
   }
   if (local) s.flags |= F_LOCAL_REPLY;
-  const outcome = judge(s.status, grpc, responseFlags, s.flags);
+  const outcome = judge(s.status, grpc, responseFlags, broken);
   const elapsed = nowNs > s.startNs ? (nowNs - s.startNs) / 1000 : 0;
   const streamed = (s.flags & F_STREAM) != 0;
   const duration: u32 = streamed ? 0 : elapsed > 0xffffffff ? 0xffffffff : (elapsed as u32);
-  const waitNs = host.getNumber(P_WAIT.ptr, P_WAIT.size, u64.MAX_VALUE);
+  // Under load a sample tells the waits as well as all of them.
+  const waitNs = status.sampleWait() ? host.getNumber(P_WAIT.ptr, P_WAIT.size, u64.MAX_VALUE) : u64.MAX_VALUE;
   const hasWait = waitNs != u64.MAX_VALUE;
   const wait: u32 = hasWait ? (waitNs / 1000 > 0xffffffff ? 0xffffffff : ((waitNs / 1000) as u32)) : 0;
   if (s.side != OUTBOUND) status.observe(outcome == O_FAILED, streamed, duration, wait, hasWait);
+  else status.observeCall();
   if (!reporting) return;
-  if (s.side != OUTBOUND) row(s, root, false, outcome, statusBits, responseFlags as u32, duration, wait, details);
-  if (s.side == OUTBOUND || (s.side == EDGE && s.peerService != 0)) row(s, root, true, outcome, statusBits, responseFlags as u32, duration, wait, details);
+  const tries: u32 = attempts > 255 ? 255 : (attempts as u32);
+  if (s.side != OUTBOUND) row(s, root, false, outcome, statusBits, responseFlags as u32, duration, wait, details, tries);
+  if (s.side == OUTBOUND || (s.side == EDGE && s.peerService != 0)) row(s, root, true, outcome, statusBits, responseFlags as u32, duration, wait, details, tries);
 }
 
 /** What the outcome means, as the contract's "Early rollback" defines it. */
-function judge(status: u32, grpc: i64, responseFlags: u64, flags: u32): u32 {
-  if ((responseFlags & RF_FAILURES) != 0 && (responseFlags & RF_DOWNSTREAM_END) == 0 && (status >= 500 || status == 0 || grpc > 0)) return O_FAILED;
-  if ((responseFlags & RF_DOWNSTREAM_END) != 0) return O_CANCELLED;
+function judge(status: u32, grpc: i64, responseFlags: u64, broken: bool): u32 {
+  // A client that leaves makes Envoy infer all sorts of statuses; none is the callee's.
+  if ((responseFlags & RF_CLIENT_LEFT) != 0) return O_CANCELLED;
+  if (status == 0) return responseFlags != 0 ? O_FAILED : O_CANCELLED;
+  if (broken) return O_FAILED;
   if (grpc > 0) {
     if (grpc == 1) return O_CANCELLED;
     if (grpc == 2 || grpc == 4 || grpc == 8 || grpc == 13 || grpc == 14 || grpc == 15) return O_FAILED;
     return O_DECLINED;
   }
-  if (status == 0) return O_CANCELLED;
   if (status >= 500) return O_FAILED;
   if (status >= 400) return O_DECLINED;
   return O_OK;
 }
 
-function row(s: Stream, root: Root, call: bool, outcome: u32, status: u32, responseFlags: u32, duration: u32, wait: u32, details: u32): void {
+function row(s: Stream, root: Root, call: bool, outcome: u32, status: u32, responseFlags: u32, duration: u32, wait: u32, details: u32, attempts: u32): void {
   let flags = s.flags;
   if (call) {
     flags = (flags & ~F_ENTRY) | F_CALL;
     if ((s.bits & B_IN_MESH) == 0 && s.peerService != 0) flags |= F_EXTERNAL;
   }
   const operation = call ? s.callOperation : s.operation;
-  let attempts: u32 = 0;
-  if (call) {
-    const n = host.getNumber(P_ATTEMPTS.ptr, P_ATTEMPTS.size, 0);
-    attempts = n > 255 ? 255 : (n as u32);
-  }
-  const bits = flags | (outcome << 16) | (s.source << 20) | (attempts << 24);
+  const bits = flags | (outcome << 16) | (s.source << 20) | ((call ? attempts : 0) << 24);
   const config = root.config;
   let weight: u32 = 0;
   if (config.events != EVENTS_ALL) {

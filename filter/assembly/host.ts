@@ -326,3 +326,9 @@ export function mark(): usize {
 export function release(to: usize): void {
   arenaTop = to;
 }
+
+/** A function of the proxy's own, by name; ABSENT where it has none of that name. */
+export function callForeign(name: usize, nameSize: usize, args: usize, argsSize: usize): u32 {
+  clearOut();
+  return taken(proxy_call_foreign_function(name, nameSize, args, argsSize, OUT, OUT + 4));
+}

@@ -106,6 +106,17 @@ export function helloSent(): void {
   helloDue = false;
 }
 
+const T_DECLARE = new Text('declare_property');
+/** DeclarePropertyArguments: name `cuid`, type String, span DownstreamConnection. */
+const DECLARATION: StaticArray<u8> = [0x0a, 4, 0x63, 0x75, 0x69, 0x64, 0x18, 1, 0x28, 2];
+
+/** Makes the access logs' `wasm.cuid` a string that lives as long as its connection. Without it, it lives for one request. */
+export function declare(): void {
+  const m = host.mark();
+  host.callForeign(T_DECLARE.ptr, T_DECLARE.size, changetype<usize>(DECLARATION), DECLARATION.length);
+  host.release(m);
+}
+
 export function notePort(port: u32): void {
   if (port == 0 || port > 65535) return;
   for (let i: u32 = 0; i < portCount; i++) if (load<u32>(PORTS + i * 4) == port) return;
@@ -136,6 +147,8 @@ export function putHello(root: Root): void {
     wire.putVarint(2, share.nextSeq);
     wire.putVarint(3, share.dropped);
     wire.putVarint(4, share.batched);
+    wire.always(5, share.settledSeq);
+    wire.always(6, share.settledEvents);
     wire.close(inner);
   }
   wire.putText(14, nodeIp);

@@ -6,7 +6,7 @@
 // Three failures within a minute, and the same messages go as unary calls until a stream works.
 import { copy, Text } from './bytes';
 import * as batches from './batches';
-import { intervalMs, jitter, nowMs, nowNs, wallAt, wishInterval } from './clock';
+import { jitter, nowMs, nowNs, wallAt } from './clock';
 import * as wire from './core/wire';
 import * as host from './host';
 import * as identity from './identity';
@@ -35,6 +35,8 @@ const PARTS_MAX: u32 = 128;
 /** Fragments forwarded in one callback. */
 const FORWARD_MAX: u32 = 4096;
 const REPLY_BYTES_MAX: u32 = 64 * 1024;
+/** A wish of the collector holds for so long, ms. */
+const WISH_MS: u64 = 60000;
 /** First byte of a fragment with `progress`. */
 const PROGRESS_TAG: u8 = (5 << 3) | 2;
 const T_SERVICE = new Text('meshpulse.v1.Ingest');
@@ -214,7 +216,7 @@ function watchStream(root: Root): void {
 function report(root: Root): void {
   const ms = nowMs();
   if (unaryMode) {
-    if (!unaryBusy && ms >= unaryRetryMs && (status.statusChanged() && ms - lastStatusMs >= intervalMs() || ms - lastSendMs >= (root.config.idleMs as u64))) {
+    if (!unaryBusy && ms >= unaryRetryMs && (status.statusChanged() && ms - lastStatusMs >= status.intervalMs() || ms - lastSendMs >= (root.config.idleMs as u64))) {
       wire.start();
       send();
     }
@@ -224,7 +226,7 @@ function report(root: Root): void {
     greet(root);
     return;
   }
-  if ((status.statusChanged() && ms - lastStatusMs >= intervalMs()) || ms - lastStatusMs >= (root.config.idleMs as u64)) {
+  if ((status.statusChanged() && ms - lastStatusMs >= status.intervalMs()) || ms - lastStatusMs >= (root.config.idleMs as u64)) {
     wire.start();
     status.putStatus();
   lastStatusMs = nowMs();
@@ -322,7 +324,7 @@ class Reply extends wire.ReplySink {
   }
   hints(ms: u32, drainMs: u32, retryAfterMs: u32): void {
     const now = nowMs();
-    wishInterval(ms);
+    if (ms >= 100 && ms <= 60000) shares.wantInterval(ms, now + WISH_MS);
     if (drainMs > 0) drainAtMs = now + jitter((drainMs > 60000 ? 60000 : drainMs) as u64);
     if (retryAfterMs > 0) holdUntilMs = now + (retryAfterMs > 60000 ? 60000 : (retryAfterMs as u64));
   }
@@ -398,10 +400,10 @@ export function isLeading(): bool {
   return leading;
 }
 
-/** The stream's root context ends and the stream with it: the next tick opens another. */
-export function leaveRoot(id: u32): void {
+/** The stream's root context ends and the stream with it: `next` opens another at once, for there may be no more ticks. */
+export function leaveRoot(id: u32, next: Root): void {
   if (stream == 0 || streamRoot != id) return;
   endStream(true);
   noSession();
-  retryAtMs = nowMs();
+  connect(next);
 }

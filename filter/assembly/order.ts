@@ -2,13 +2,14 @@
 // goes out. Which downstream request it belongs to no property tells, so `full` leaves its stream in a
 // small table, and the newest with the same x-request-id is it: most often both run within one call of
 // the host.
+import * as fields from './core/fields';
 import * as h from './core/headers';
 import * as trace from './core/trace';
 import * as doubts from './doubts';
 import * as host from './host';
-import { parsePairs, stampRequest } from './own-headers';
+import { dropCopies, parsePairs, stampRequest } from './own-headers';
 import { Root } from './roots';
-import { B_ORDERED, B_STAMP, F_INJECTED, Stream } from './streams';
+import { B_COPIES, B_IN_MESH, B_ORDERED, B_STAMP, F_INJECTED, OUTBOUND, Stream } from './streams';
 
 const PENDING: u32 = 16;
 const PENDING_TABLE: usize = memory.data(128, 8); // context id u32, slot u32
@@ -51,6 +52,7 @@ export function order(root: Root): void {
     s.bits |= B_ORDERED;
     const full = changetype<Root>(s.root);
     full.orderSeen |= 1 << s.side;
+    full.orderMissed &= ~(1 << s.side);
     s.spanOut = trace.span;
     if ((s.source == trace.KEY_NONE || s.source == trace.KEY_REQUEST_ID) && trace.source != trace.KEY_NONE && trace.source != trace.KEY_REQUEST_ID) {
       s.keyHi = trace.keyHi;
@@ -58,17 +60,24 @@ export function order(root: Root): void {
       s.source = trace.source;
       s.flags |= F_INJECTED;
     }
-    if ((s.bits & B_STAMP) != 0 && h.iCuid < 0) {
-      s.bits &= ~B_STAMP;
-      stampRequest(s, full, false);
-      if (h.stampsBreak()) {
-        h.clearStamps();
-        doubts.countUnstamped();
-      }
-    }
+    stampFor(s, full);
   }
   const move = h.disordered && h.count <= h.FIELDS_MAX;
-  if (!move && h.stampsPending() == 0) return;
-  if (h.write(move, false, false)) host.setPairs(host.REQUEST_HEADERS, h.outPtr, h.outSize);
+  if (!move && h.stampsPending() == 0 && h.hostileCount == 0) return;
+  if (h.write(move, false, true)) host.setPairs(host.REQUEST_HEADERS, h.outPtr, h.outSize);
   else doubts.countUnstamped();
+}
+
+/** Does what `full` left to this chain. A later attempt finds it done, in the same map. */
+function stampFor(s: Stream, full: Root): void {
+  const stamps = (s.bits & B_STAMP) != 0;
+  if (!stamps && (s.bits & B_COPIES) == 0) return;
+  s.bits &= ~B_STAMP;
+  const app = (s.bits & B_COPIES) != 0 && h.iMpProgress >= 0 && fields.readProgress(h.valuePtr(h.iMpProgress), h.valueSize(h.iMpProgress));
+  if ((s.bits & B_COPIES) != 0 && s.side == OUTBOUND && (stamps || (s.bits & B_IN_MESH) == 0)) dropCopies((s.bits & B_IN_MESH) != 0);
+  if (!stamps) return;
+  stampRequest(s, full, app);
+  if (!h.stampsBreak(false)) return;
+  h.clearStamps();
+  doubts.countUnstamped();
 }

@@ -5,13 +5,14 @@ import * as h from './core/headers';
 import * as host from './host';
 import * as identity from './identity';
 import * as jobs from './jobs';
-import { Root } from './roots';
 import * as status from './status';
 import { INBOUND, Stream } from './streams';
-import { sideOf } from './roots';
+import { Root, sideOf } from './roots';
 
 /** Own headers of one message together, bytes, as `name: value CRLF`. */
 export const OWN_BYTES_MAX: u32 = 255;
+/** Longest x-mp-rollback, bytes. */
+const ROLLBACK_MAX: u32 = 64;
 const NO_NAMES: usize = memory.data(256, 8); // first characters of no trace header: for responses
 const NO_TEXT = new Text('');
 
@@ -38,6 +39,14 @@ export function readApp(event: u64): bool {
   jobs.progress(fields.has, event, fields.jobPtr, (fields.has & fields.HAS_JOB) != 0 ? fields.jobSize : 0, fields.done, fields.total, fields.queue, fields.statePtr, (fields.has & fields.HAS_STATE) != 0 ? fields.stateSize : 0);
   if ((fields.has & fields.HAS_QUEUE) != 0) status.appQueue(fields.queue);
   return true;
+}
+
+/** An application's copies of a former hop go; a compensation's mark stays towards the mesh. */
+export function dropCopies(mesh: bool): void {
+  h.dropField(h.iCuid);
+  h.dropField(h.iMpStatus);
+  h.dropField(h.iMpProgress);
+  if (!mesh || (h.iMpRollback >= 0 && h.valueSize(h.iMpRollback) > ROLLBACK_MAX)) h.dropField(h.iMpRollback);
 }
 
 /** Writes the app's keys as last read behind `at`. */

@@ -15,11 +15,11 @@ import * as doubts from './doubts';
 import * as host from './host';
 import * as identity from './identity';
 import { order, push } from './order';
-import { clean, parsePairs, readApp, stampRequest } from './own-headers';
-import { Root, sideOf } from './roots';
+import { clean, dropCopies, parsePairs, readApp, stampRequest } from './own-headers';
+import { orderExpected, Root, sideOf } from './roots';
 import * as status from './status';
 import * as streams from './streams';
-import { B_CALL, B_EVENT, B_IN_MESH, B_PEER_TRUSTED, B_SEEN, B_STAMP, B_STREAM, EDGE, F_STREAM, find, INBOUND, OUTBOUND, Stream } from './streams';
+import { B_CALL, B_COPIES, B_EVENT, B_IN_MESH, B_PEER_TRUSTED, B_SEEN, B_STAMP, B_STREAM, EDGE, F_STREAM, find, INBOUND, OUTBOUND, Stream } from './streams';
 import { closedPath, wellKnown } from './well-known';
 
 const CONTINUE: u32 = 0;
@@ -45,6 +45,7 @@ export function requestHeaders(context: u32): u32 {
   }
   const s = changetype<Stream>(at);
   const root = changetype<Root>(s.root);
+  if ((s.bits & B_SEEN) != 0) return CONTINUE; // once per request, whatever the host does
   const side = sideOf(root);
   s.side = side;
   if (root.config.role == ROLE_NONE) {
@@ -86,35 +87,29 @@ function enterFlight(s: Stream, side: i32): void {
 
 /** Decides what happens to the request's headers, and does it unless `order` will. */
 function rewrite(s: Stream, root: Root): void {
-  const trusted = (s.bits & B_PEER_TRUSTED) != 0;
   const mesh = (s.bits & B_IN_MESH) != 0;
-  let dropOwn = false;
+  const stamps = s.side != INBOUND && mesh;
+  let dropOwn = s.side == EDGE || (s.side == INBOUND && (s.bits & B_PEER_TRUSTED) == 0);
   let app = false;
-  if (s.side == INBOUND) dropOwn = !trusted;
-  else if (s.side == EDGE) dropOwn = true;
-  else {
-    // The app's own copies of a former hop go; its progress is read, its compensation mark stays.
+  if (s.side == OUTBOUND && h.ownCount > 0) {
     app = readApp(s.callEvent);
-    h.dropField(h.iCuid);
-    h.dropField(h.iMpStatus);
-    h.dropField(h.iMpProgress);
-    if (!mesh || (h.iMpRollback >= 0 && h.valueSize(h.iMpRollback) > 64)) h.dropField(h.iMpRollback);
+    s.bits |= B_COPIES;
   }
-  const drop = h.hostileCount > 0 || (dropOwn && h.ownCount > 0);
-  const wantStamp = s.side != INBOUND && mesh;
-  if ((root.orderSeen & (1 << s.side)) != 0 && !drop) {
-    if (wantStamp) s.bits |= B_STAMP;
-    push(s);
+  push(s);
+  // What strangers sent goes at once; what the own application copied can wait for `order`.
+  const strange = s.side != OUTBOUND && (h.hostileCount > 0 || (dropOwn && h.ownCount > 0));
+  if (!strange && orderExpected(root, s.side)) {
+    if (stamps) s.bits |= B_STAMP;
     return;
   }
-  if (wantStamp) stampRequest(s, root, app);
-  else push(s);
-  if (h.stampsPending() > 0 && h.stampsBreak()) {
+  if ((s.bits & B_COPIES) != 0) dropCopies(mesh);
+  if (stamps) stampRequest(s, root, app);
+  if (h.stampsPending() > 0 && h.stampsBreak(true)) {
     h.clearStamps();
     doubts.countUnstamped();
   }
   const move = h.disordered && h.count <= h.FIELDS_MAX;
-  if (wantStamp) push(s);
+  const drop = h.hostileCount > 0 || (dropOwn && h.ownCount > 0);
   if (!drop && !move && h.stampsPending() == 0) return;
   if (!h.write(move, dropOwn, true)) {
     doubts.countUnstamped();

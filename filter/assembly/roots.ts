@@ -1,7 +1,7 @@
 // Root contexts: one plugin configuration each, several to a VM. They hold settings; what is counted
 // and reported belongs to the VM.
 import { Text } from './bytes';
-import { Config, ROLE_FULL } from './config';
+import { Config, ROLE_FULL, ROLE_ORDER } from './config';
 import * as host from './host';
 
 /** Settings and counters of one root context: one plugin configuration in one listener direction. */
@@ -16,6 +16,8 @@ export class Root {
   callback: Text = new Text('');
   /** Bit per side: `role: order` follows in the upstream chain, so headers are left to it. */
   orderSeen: u32 = 0;
+  /** Bit per side: it was expected and did not come. */
+  orderMissed: u32 = 0;
   /** Per cluster (by name id): bit 0 looked at, bit 1 in the mesh. Settings and clusters change, so it is asked anew each minute. */
   facts: usize = 0;
   factsUntilMs: u64 = 0;
@@ -71,6 +73,20 @@ export function reporter(): Root | null {
     if (!root.dead && root.config.role == ROLE_FULL && root.config.collectorCluster.length > 0) return root;
   }
   return null;
+}
+
+/** Some root of this VM has `role: order`. */
+export let orderPresent: bool = false;
+
+export function lookForOrder(): void {
+  orderPresent = false;
+  for (let i = 0; i < roots.length; i++) if (!roots[i].dead && roots[i].config.role == ROLE_ORDER) orderPresent = true;
+}
+
+/** Will `order` follow this request upstream? As learned; before that, if there is one at all. */
+export function orderExpected(root: Root, side: i32): bool {
+  const bit: u32 = 1 << side;
+  return (root.orderSeen & bit) != 0 || (orderPresent && (root.orderMissed & bit) == 0);
 }
 
 /** Rows are made only while somebody is told of them. */

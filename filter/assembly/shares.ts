@@ -9,16 +9,19 @@
 //   0   session u64    stream of the leader, 0 = none; a new number asks every VM to send again
 //   8   leader u64     producer id
 //   16  lease u64      monotonic ms at which the leader's lease ends
-//   24  entries, 112 bytes each:
+//   24  interval u32   the collector's wish, ms; 0 = none
+//   32  until u64      monotonic ms at which the wish ends
+//   40  entries, 128 bytes each:
 //       0 id u64 · 8 stamp (monotonic ms) u64 · 16 next seq u64 · 24 acked seq u64 · 32 dropped u64
 //       40 batched u64 · 48 in flight u32 · 52 calls u32 · 56 streams u32 · 60 requests u32
 //       64 failures u32 · 68 wait p50 ms u32 · 72 duration p50 us u32 · 76 queue u32 · 80 queue stamp u64
 //       88 cpu f32 · 92 memory f32 · 96 resource stamp u64 · 104 active u32 · 108 free
+//       112 settled seq u64 · 120 settled rows u64: what the VM knows to be acknowledged
 import { Text } from './bytes';
 import * as host from './host';
 
-const HEADER: u32 = 24;
-const ENTRY: u32 = 112;
+const HEADER: u32 = 40;
+const ENTRY: u32 = 128;
 /** VMs of one process that take part; further ones count only for themselves. */
 export const VMS_MAX: u32 = 128;
 const TABLE_BYTES: u32 = HEADER + ENTRY * VMS_MAX;
@@ -30,7 +33,7 @@ export const UNKNOWN: u32 = 0xffffffff;
 export const APP_FRESH_MS: u64 = 30000;
 
 const KEY = new Text('meshpulse.vms');
-const TABLE: usize = memory.data(14360, 16);
+const TABLE: usize = memory.data(16432, 16);
 const CAS_TRIES: u32 = 8;
 
 @unmanaged
@@ -55,9 +58,11 @@ export class Share {
   resourceMs: u64;
   active: u32;
   free: u32;
+  settledSeq: u64;
+  settledEvents: u64;
 }
 
-const OWN: usize = memory.data(112, 16);
+const OWN: usize = memory.data(128, 16);
 /** This VM's entry: written here, published by `sync`. */
 export const own: Share = changetype<Share>(OWN);
 
@@ -70,6 +75,9 @@ export let others: u32 = 0;
 export let session: u64 = 0;
 export let leader: u64 = 0;
 export let leaseMs: u64 = 0;
+/** The interval that the collector wishes, ms, and until when. */
+export let wish: u32 = 0;
+export let wishUntilMs: u64 = 0;
 /** Best-known word of the application, from any VM. */
 export let queue: u32 = UNKNOWN;
 export let queueMs: u64 = 0;
@@ -122,6 +130,16 @@ export function wantLease(id: u64, untilMs: u64): void {
   newLeaseMs = untilMs;
 }
 
+let setWish: bool = false;
+let newWish: u32 = 0;
+let newWishUntilMs: u64 = 0;
+
+export function wantInterval(ms: u32, untilMs: u64): void {
+  setWish = true;
+  newWish = ms;
+  newWishUntilMs = untilMs;
+}
+
 // Acks that the leader passes on: producer id, seq.
 const ACKS: usize = memory.data(2048, 16);
 let ackCount: u32 = 0;
@@ -150,6 +168,7 @@ export function sync(nowMs: u64): void {
   }
   setSession = false;
   setLease = false;
+  setWish = false;
   ackCount = 0;
   digest(nowMs);
 }
@@ -195,6 +214,10 @@ function merge(nowMs: u64): void {
       store<u64>(TABLE, newLeaseMs, 16);
     }
   }
+  if (setWish) {
+    store<u32>(TABLE, newWish, 24);
+    store<u64>(TABLE, newWishUntilMs, 32);
+  }
   if (setSession && load<u64>(TABLE, 8) == own.id) store<u64>(TABLE, newSession);
 }
 
@@ -202,6 +225,8 @@ function digest(nowMs: u64): void {
   session = load<u64>(TABLE);
   leader = load<u64>(TABLE, 8);
   leaseMs = load<u64>(TABLE, 16);
+  wish = load<u32>(TABLE, 24);
+  wishUntilMs = load<u64>(TABLE, 32);
   othersInFlight = 0;
   othersCalls = 0;
   othersStreams = 0;

@@ -1,19 +1,32 @@
 // What the instance says of its queue and resources: requests in flight, waits, rates, and the
 // application's own word. Rendered into x-mp-status, and sent as `Status`.
 import { copy, Text, writeDecimal, writeShare } from './bytes';
-import { intervalMs, nowMs } from './clock';
+import { nowMs } from './clock';
 import * as wire from './core/wire';
 import * as shares from './shares';
 import { own, UNKNOWN } from './shares';
 
 /** Publish the in-flight share at most this often outside ticks, ms. */
 const SHARE_MS: u64 = 20;
+// How often to report: as configured, or as the collector wishes for a while.
+let interval: u32 = 1000;
+
+export function setInterval(ms: u32): void {
+  interval = ms;
+}
+
+export function intervalMs(): u64 {
+  const wish = shares.wish;
+  return (wish >= 100 && wish <= 60000 && nowMs() < shares.wishUntilMs ? wish : interval) as u64;
+}
+
 // Window statistics of this VM.
 const BUCKETS: u32 = 128;
 const WAITS: usize = memory.data(512, 8);
 const DURATIONS: usize = memory.data(512, 8);
 let windowRequests: u32 = 0;
 let windowFailures: u32 = 0;
+let windowCalls: u32 = 0;
 let windowStartMs: u64 = 0;
 /** Mix of what was told last; 0 = nothing yet. */
 let toldSignature: u64 = 0;
@@ -33,11 +46,24 @@ export function inFlightTotal(): u32 {
   return own.inFlight + shares.othersInFlight;
 }
 
+/** Waits are read of every request up to WAITS_ALL in a window, then of one in WAITS_STEP. */
+const WAITS_ALL: u32 = 32;
+const WAITS_STEP: u32 = 8;
+
+export function sampleWait(): bool {
+  const seen = windowRequests + windowCalls;
+  return seen < WAITS_ALL || seen % WAITS_STEP == 0;
+}
+
 export function observe(failed: bool, streamed: bool, durationUs: u32, waitUs: u32, hasWait: bool): void {
   windowRequests++;
   if (failed) windowFailures++;
   if (!streamed) bump(DURATIONS, durationUs);
   if (hasWait) bump(WAITS, waitUs);
+}
+
+export function observeCall(): void {
+  windowCalls++;
 }
 
 function bump(table: usize, value: u32): void {
@@ -81,6 +107,7 @@ export function closeWindow(ms: u64): void {
   memory.fill(WAITS, 0, BUCKETS * 4);
   memory.fill(DURATIONS, 0, BUCKETS * 4);
   windowRequests = 0;
+  windowCalls = 0;
   windowFailures = 0;
   windowStartMs = ms;
 }

@@ -40,8 +40,8 @@ export const B_STAMP: u32 = 64; // `order` has to stamp
 export const B_ORDERED: u32 = 128; // `order` has seen it
 export const B_RESPONSE: u32 = 256;
 export const B_LISTED: u32 = 512;
-export const B_HAS_PROGRESS: u32 = 1024;
 export const B_LOGGED: u32 = 2048;
+export const B_COPIES: u32 = 4096; // the application sent own headers
 
 /** Where one direction of a gRPC body is. */
 @unmanaged

@@ -1,7 +1,7 @@
 // The VM: start, settings, the tick that keeps everything going, and the end.
 import { hash, Text } from './bytes';
 import * as batches from './batches';
-import { intervalMs, nowMs, refreshClock, setInterval } from './clock';
+import { nowMs, refreshClock } from './clock';
 import { Config, ROLE_FULL } from './config';
 import * as names from './core/names';
 import * as doubts from './doubts';
@@ -9,7 +9,7 @@ import * as host from './host';
 import * as identity from './identity';
 import * as jobs from './jobs';
 import * as leader from './leader';
-import { createRoot, reporter, reporting, Root, rootOf, roots, setReporting } from './roots';
+import { createRoot, lookForOrder, reporter, reporting, Root, rootOf, roots, setReporting } from './roots';
 import * as shares from './shares';
 import { own, UNKNOWN } from './shares';
 import * as status from './status';
@@ -66,10 +66,14 @@ export function configure(id: u32, size: u32): void {
   root.side = config.edge || (identity.router && config.direction == 0) ? 3 : config.direction;
   root.factsUntilMs = 0;
   root.dead = false;
+  root.orderMissed = 0;
+  root.portLooks = 0;
+  lookForOrder();
   identity.life();
+  identity.declare();
   doubts.noteFaults(root);
   if (config.collectorCluster.length > 0 && config.role == ROLE_FULL) {
-    setInterval(config.intervalMs);
+    status.setInterval(config.intervalMs);
     // Requests may come before the first tick.
     setReporting(true);
   }
@@ -110,7 +114,7 @@ export function tick(): void {
   }
   setReporting(true);
   if (status.windowDue(ms)) status.closeWindow(ms);
-  if (ms - batches.lastFlushMs >= intervalMs()) {
+  if (ms - batches.lastFlushMs >= status.intervalMs()) {
     batches.flush();
     jobs.tellProgress();
   }
@@ -124,8 +128,10 @@ export function rootDone(id: u32): bool {
   const root = rootOf(id);
   if (root === null) return true;
   root.dead = true;
-  if (reporter() !== null) {
-    leader.leaveRoot(id);
+  lookForOrder();
+  const next = reporter();
+  if (next !== null) {
+    leader.leaveRoot(id, next);
     return true;
   }
   if (!reporting || leavingRoot != 0) return true;

@@ -5,7 +5,7 @@
 // notes where the headers are that the filter cares about; `write` makes the buffer for
 // set_header_map_pairs. A malformed buffer given to the proxy erases every header, so `write` takes
 // its sizes from the parsed table only.
-import { same, Text } from '../bytes';
+import { copy, same, Text } from '../bytes';
 import { Pattern } from '../config';
 import { scratch } from '../host';
 
@@ -276,17 +276,25 @@ export function clearStamps(): void {
   stampCount = 0;
 }
 
-/** Would the pending stamps push the request past 100 fields or across a usual size limit? */
-export function stampsBreak(): bool {
-  if (count + stampCount > FIELDS_MAX) return true;
+/** What Envoy's router adds behind a downstream filter: attempt count, expected timeout, original path, trace context. */
+const ROUTER_FIELDS: u32 = 8;
+const ROUTER_BYTES: u32 = 400;
+/** Request line beside the pseudo headers' bytes. */
+const LINE_BYTES: u32 = 16;
+
+/**
+ * Could the pending stamps push the request past 100 fields or across a usual size limit? Servers count
+ * names and values with or without `: ` and CRLF, and with `later` the router still adds its own, so
+ * the answer is yes when a limit lies anywhere between the least and the most.
+ */
+export function stampsBreak(later: bool): bool {
+  if (count + stampCount + (later ? ROUTER_FIELDS : 0) > FIELDS_MAX) return true;
   let added: u32 = 0;
   for (let i: u32 = 0; i < stampCount; i++) added += load<u32>(STAMPS + i * 16, 4) + load<u32>(STAMPS + i * 16, 12);
-  // Servers count with or without `: ` and CRLF, so neither sum may cross.
-  const lines = bytes + count * 4;
-  const linesAfter = lines + added + stampCount * 4;
+  const most = bytes + added + (count + stampCount) * 4 + LINE_BYTES + (later ? ROUTER_BYTES : 0);
   for (let l = 0; l < 4; l++) {
     const limit = unchecked(LIMITS[l]);
-    if ((bytes <= limit && bytes + added > limit) || (lines <= limit && linesAfter > limit)) return true;
+    if (bytes <= limit && most > limit) return true;
   }
   return false;
 }
@@ -347,7 +355,7 @@ export function write(move: bool, dropOwn: bool, dropHostile: bool): bool {
     store<u32>(sizes, vs, 4);
     sizes += 8;
     // Name, NUL, value and NUL lie together in the proxy's buffer.
-    memory.copy(data, load<u32>(row), ns + vs + 2);
+    copy(data, load<u32>(row), ns + vs + 2);
     data += ns + vs + 2;
   }
   for (let j: u32 = 0; j < stampCount; j++) {
@@ -357,9 +365,9 @@ export function write(move: bool, dropOwn: bool, dropHostile: bool): bool {
     store<u32>(sizes, ns);
     store<u32>(sizes, vs, 4);
     sizes += 8;
-    memory.copy(data, load<u32>(at), ns);
+    copy(data, load<u32>(at), ns);
     store<u8>(data + ns, 0);
-    memory.copy(data + ns + 1, load<u32>(at, 8), vs);
+    copy(data + ns + 1, load<u32>(at, 8), vs);
     store<u8>(data + ns + 1 + vs, 0);
     data += ns + vs + 2;
   }

@@ -11,6 +11,7 @@ const SLOTS: u32 = 8192;
 const TEXT_BYTES: u32 = 512 * 1024;
 /** Longest operation or peer name kept, bytes. */
 export const NAME_MAX: u32 = 200;
+const METHOD_MAX: u32 = 16;
 const SEGMENTS_MAX: u32 = 12;
 
 /** Ids 1.. of the table; 0 is "". */
@@ -71,12 +72,22 @@ function intern(ptr: usize, size: u32, scope: u32, limit: bool): u32 {
 }
 
 export function peer(ptr: usize, size: u32): u32 {
-  return size == 0 ? 0 : intern(ptr, size < NAME_MAX ? size : NAME_MAX, 0, false);
+  return size == 0 ? 0 : intern(BUILD, printable(ptr, size), 0, false);
+}
+
+/** Copies into BUILD what a protobuf string may hold: printable ASCII, the rest as `?`. */
+function printable(ptr: usize, size: u32): u32 {
+  const n = size < NAME_MAX ? size : NAME_MAX;
+  for (let i: u32 = 0; i < n; i++) {
+    const c = load<u8>(ptr + i);
+    store<u8>(BUILD + i, c < 0x20 || c > 0x7e ? 0x3f : c);
+  }
+  return n;
 }
 
 /** Envoy's response code details and the like: few texts, kept in the same table. */
 export function detail(ptr: usize, size: u32): u32 {
-  return size == 0 ? 0 : intern(ptr, size < NAME_MAX ? size : NAME_MAX, OTHER, true);
+  return size == 0 ? 0 : intern(BUILD, printable(ptr, size), OTHER, true);
 }
 
 const BUILD: usize = memory.data(256, 8);
@@ -85,8 +96,7 @@ const BUILD: usize = memory.data(256, 8);
 export function operation(method: usize, methodSize: u32, path: usize, pathSize: u32, grpc: bool, scope: u32): u32 {
   let n: u32 = 0;
   if (!grpc) {
-    n = methodSize < 16 ? methodSize : 16;
-    copy(BUILD, method, n);
+    n = printable(method, methodSize < METHOD_MAX ? methodSize : METHOD_MAX);
     store<u8>(BUILD + n++, 32);
   }
   n = template(path, pathSize, n);
