@@ -3,7 +3,8 @@ import { toJson } from '../../collector/src/http/json.js';
 import { batch, CUID, hello, type Plain } from './ingest-support.js';
 import { start, type TestCollector } from './rpc-support.js';
 
-describe('HTTP', () => {
+describe('HTTP', function () {
+  this.timeout(30_000);
   let collector: TestCollector;
   before(async () => {
     collector = await start();

@@ -11,7 +11,8 @@ const values = (text: string, name: string): number[] =>
     .map(line => Number(line.slice(line.lastIndexOf(' ') + 1)));
 const sum = (numbers: readonly number[]): number => numbers.reduce((a, b) => a + b, 0);
 
-describe('metrics', () => {
+describe('metrics', function () {
+  this.timeout(30_000);
   it('are all exported, with type and help', async () => {
     const collector = await start();
     const { text } = await collector.get('/metrics');

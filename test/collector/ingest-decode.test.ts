@@ -56,7 +56,8 @@ function readBack(decoded: EventColumns, written: Plain): Plain {
   return plain;
 }
 
-describe('report decoder', () => {
+describe('report decoder', function () {
+  this.timeout(30_000);
   it('reads columns as generated code writes them, wherever they lie in the message', () => {
     fc.assert(
       fc.property(anyColumns, fc.nat({ max: 7 }), (written, padding) => {

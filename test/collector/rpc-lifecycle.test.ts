@@ -186,14 +186,17 @@ describe('collector process', function () {
 
   it('says in one line that an address is taken', async () => {
     const one = await start();
-    await assert.rejects(start(['--grpc', one.running.grpc]), {
-      name: 'ConfigError',
-      message: /--grpc 127\.0\.0\.1:\d+ cannot be listened on/,
-    });
-    await assert.rejects(start(['--http', one.running.http]), {
-      name: 'ConfigError',
-      message: /--http 127\.0\.0\.1:\d+ cannot be listened on/,
-    });
-    await one.stop();
+    try {
+      await assert.rejects(start(['--grpc', one.running.grpc]), {
+        name: 'ConfigError',
+        message: /--grpc 127\.0\.0\.1:\d+ cannot be listened on/,
+      });
+      await assert.rejects(start(['--http', one.running.http]), {
+        name: 'ConfigError',
+        message: /--http 127\.0\.0\.1:\d+ cannot be listened on/,
+      });
+    } finally {
+      await one.stop();
+    }
   });
 });

@@ -17,7 +17,8 @@ const EXTERNAL = 128;
 const STREAM = 4;
 const FAILED = 2;
 
-describe('read calls', () => {
+describe('read calls', function () {
+  this.timeout(30_000);
   let collector: TestCollector;
   beforeEach(async () => (collector = await start()));
   afterEach(() => collector.stop());

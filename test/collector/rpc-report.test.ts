@@ -6,7 +6,8 @@ import { start, until, type TestCollector } from './rpc-support.js';
 const acksOf = (reply: Plain): unknown => reply['acks'];
 const ack = (seq: number, durable = false): Plain[] => [{ producer: '11', seq: String(seq), durable }];
 
-describe('report stream', () => {
+describe('report stream', function () {
+  this.timeout(30_000);
   let collector: TestCollector;
   beforeEach(async () => (collector = await start()));
   afterEach(() => collector.stop());

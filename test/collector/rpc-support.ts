@@ -21,17 +21,9 @@ export interface TestCollector {
 
 /** Starts a collector on free ports, with a clock that stands still unless `clock` says otherwise. */
 export async function start(args: readonly string[] = [], clock: Clock = new ManualClock()): Promise<TestCollector> {
-  const all = [
-    '--grpc',
-    '127.0.0.1:0',
-    '--http',
-    '127.0.0.1:0',
-    '--log-level',
-    'silent',
-    '--drain-time',
-    '100ms',
-    ...args,
-  ];
+  const defaults = { '--grpc': '127.0.0.1:0', '--http': '127.0.0.1:0', '--drain-time': '100ms' };
+  const unsaid = Object.entries(defaults).filter(([flag]) => !args.includes(flag));
+  const all = [...unsaid.flat(), ...args];
   const running = await startCollector({ config: readConfig(all, {}, () => ''), log: openLog('silent'), clock });
   const clients = new Clients(running.grpc);
   return {

@@ -92,7 +92,8 @@ const brief = (results: readonly PutResult[]): unknown[] =>
  * @param make a store that keeps nothing yet; `again` opens what the last one kept, if it keeps anything
  */
 export function storeContract(name: string, make: () => Promise<Store> | Store): void {
-  describe(`store contract: ${name}`, () => {
+  describe(`store contract: ${name}`, function () {
+    this.timeout(30_000);
     let store: Store;
     beforeEach(async () => {
       store = await make();

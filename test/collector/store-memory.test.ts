@@ -53,7 +53,8 @@ describe('memory store', () => {
   });
 });
 
-describe('memory store with a folder', () => {
+describe('memory store with a folder', function () {
+  this.timeout(30_000);
   it('gives back lives, positions and batches after an end without warning', async () => {
     const dataDir = folder();
     const first = await recover(dataDir);

@@ -16,7 +16,7 @@ import type { Store, StoredBatch } from '../store/store.js';
 import type { TransactionsPort } from './transactions-port.js';
 import { instanceRef, type Applier } from './apply.js';
 import type { Loss } from './producers.js';
-import type { Batch, Hello, Report } from './report.js';
+import { PRODUCERS_MAX, type Batch, type Hello, type Report } from './report.js';
 import type { IngestTotals } from './totals.js';
 import { hexOfId, WireError } from './wire.js';
 
@@ -136,7 +136,10 @@ export class Ingest {
     const { life } = arrival;
     if (session.life !== life) this.join(session, life);
     counts.forgetExternal(life.service, life.cluster);
-    for (const producer of hello.producers) life.producers.add(hexOfId(producer.id));
+    this.noteProducers(
+      life,
+      hello.producers.map(producer => hexOfId(producer.id)),
+    );
     this.background(store.putLife(toStored(life)));
     this.background(store.announce(life.cuid, life.proxyId, hello.producers).then(loss => this.lost(life, loss)));
     if (arrival.producersGone.length > 0) {
@@ -185,7 +188,10 @@ export class Ingest {
   private async takeBatches(life: Life, batches: readonly Batch[], receivedUs: number): Promise<Reply['acks']> {
     if (batches.length === 0) return [];
     const { store, applier, totals } = this.parts;
-    for (const batch of batches) life.producers.add(hexOfId(batch.producer));
+    this.noteProducers(
+      life,
+      batches.map(batch => hexOfId(batch.producer)),
+    );
     const { cuid, proxyId } = life;
     const stored = batches.map((batch): StoredBatch => ({ cuid, proxyId, receivedUs, batch }));
     const results = await store.putBatches(stored);
@@ -199,6 +205,19 @@ export class Ingest {
       acks.set(batch.producer, { producer: String(batch.producer), seq: String(result.seq), durable: result.durable });
     });
     return [...acks.values()];
+  }
+
+  /** Those heard longest ago are taken for gone when a life has had too many. */
+  private noteProducers(life: Life, producers: readonly string[]): void {
+    const { store } = this.parts;
+    for (const producer of producers) {
+      life.producers.delete(producer);
+      life.producers.add(producer);
+      if (life.producers.size <= PRODUCERS_MAX) continue;
+      const gone = life.producers.values().next().value!;
+      life.producers.delete(gone);
+      this.background(store.finish(life.cuid, life.proxyId, [gone]).then(loss => this.lost(life, loss)));
+    }
   }
 
   /** Runs the work, and lets a later goodbye or hello wait for it: messages take effect in their order. */

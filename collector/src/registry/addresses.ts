@@ -88,7 +88,8 @@ function uncertainUntil({ life, span }: Holding, all: readonly Holding[]): numbe
   return Math.min(gone, nextFrom);
 }
 
-const sameNetwork = (a: Life, b: Life): boolean => a.cluster === b.cluster && a.network === b.network;
+/** Addresses are only comparable within one cluster and network. */
+export const sameNetwork = (a: Life, b: Life): boolean => a.cluster === b.cluster && a.network === b.network;
 
 function whyUnknown(holdings: readonly Holding[], atUs: number, iso: (us: number) => string): string {
   const before = holdings.filter(({ span }) => span.fromUs <= atUs).sort((a, b) => b.span.fromUs - a.span.fromUs)[0];

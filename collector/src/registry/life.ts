@@ -14,7 +14,7 @@ export const IDLE_MS_DEFAULT = 60_000;
 /** Gone after this long without a message. */
 export const GONE_MS = 5 * 60_000;
 
-/** A job that nothing was heard of for this long is not shown as running; its last state is kept. */
+/** A job that nothing was heard of for this long is only shown when its life is asked for by name. */
 export const PROGRESS_MS = 60_000;
 
 /** Jobs kept of one life; the one without news for longest goes first. */

@@ -9,7 +9,8 @@ import { Exhausted, InvalidArgument } from '../errors.js';
 import type { Loss } from '../ingest/producers.js';
 import type { Hello, Progress, Status } from '../ingest/report.js';
 import type { StoredLife } from '../store/store.js';
-import { canonicalIp, whoHad, type Holding, type WhoHadAnswer } from './addresses.js';
+import { AddressBook } from './address-book.js';
+import { canonicalIp, sameNetwork, whoHad, type WhoHadAnswer } from './addresses.js';
 import {
   eventsLostMax,
   fromStored,
@@ -58,13 +59,16 @@ export class Registry extends EventEmitter<RegistryEvents> {
   private readonly lives = new Map<string, Life>();
   private readonly aliases = new Map<string, Life>();
   private readonly byProxy = new Map<string, Life>();
-  private readonly byIp = new Map<string, Holding[]>();
+  private readonly addresses = new AddressBook();
   private readonly active = new Set<Life>();
   /** Longest ended first. */
   private readonly ended = new Set<Life>();
   private readonly services = new Map<string, number>();
   private readonly clock: Clock;
-  readonly sinceUs: number;
+  /** The earliest moment that anything is known of, us since 1970. */
+  private firstUs: number;
+  /** The latest end of a life that was forgotten. */
+  private forgottenUs = 0;
   livesUnclean = 0;
   livesEvicted = 0;
 
@@ -72,7 +76,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
     super();
     this.setMaxListeners(0);
     this.clock = options.clock;
-    this.sinceUs = options.clock.nowUs();
+    this.firstUs = options.clock.nowUs();
   }
 
   /**
@@ -108,6 +112,8 @@ export class Registry extends EventEmitter<RegistryEvents> {
   /** A message came from a life: its lease begins anew. */
   heard(life: Life, sentUnixUs: number): void {
     const nowUs = this.clock.nowUs();
+    // It was cut off, or took turns with another process of the same proxy: it has not ended after all.
+    if (life.endedUs !== undefined && !life.clean) this.revive(life);
     life.lastSeenUs = nowUs;
     life.lastSeenMs = this.clock.monotonicMs();
     if (sentUnixUs !== 0) life.clock.add(sentUnixUs, nowUs, life.lastSeenMs);
@@ -183,20 +189,16 @@ export class Registry extends EventEmitter<RegistryEvents> {
 
   /** How far back `whoHad` can answer, us since 1970. */
   retainedSinceUs(): number {
-    const oldest = this.clock.nowUs() - this.options.retainMs * 1000;
-    let first = this.sinceUs;
-    for (const life of this.lives.values()) {
-      first = Math.min(first, life.firstSeenUs);
-      break; // inserted in the order of their first message
-    }
-    return Math.max(oldest, first);
+    return Math.max(this.clock.nowUs() - this.options.retainMs * 1000, this.firstUs, this.forgottenUs);
   }
 
   /** `cluster` and `network` narrow when not empty. */
   whoHad(ip: string, port: number, atUs: number, cluster: string, network: string): WhoHadAnswer {
-    const holdings = (this.byIp.get(canonicalIp(ip)) ?? []).filter(
-      ({ life }) => (cluster === '' || life.cluster === cluster) && (network === '' || life.network === network),
-    );
+    const holdings = this.addresses
+      .of(ip)
+      .filter(
+        ({ life }) => (cluster === '' || life.cluster === cluster) && (network === '' || life.network === network),
+      );
     return whoHad(
       holdings,
       atUs,
@@ -206,14 +208,12 @@ export class Registry extends EventEmitter<RegistryEvents> {
     );
   }
 
-  /** Jobs with news in the last minute first; `running` says which those are. */
-  jobs(life: Life): { progress: Progress; ageMs: number; running: boolean }[] {
+  /** Jobs, those with the latest news first. `all`: also those without news for longer than PROGRESS_MS. */
+  jobs(life: Life, all: boolean): { progress: Progress; ageMs: number }[] {
     const nowMs = this.clock.monotonicMs();
     return [...life.jobs.values()]
-      .map(({ progress, heardMs }) => {
-        const ageMs = Math.round(nowMs - heardMs) + progress.ageMs;
-        return { progress, ageMs, running: ageMs <= PROGRESS_MS };
-      })
+      .map(({ progress, heardMs }) => ({ progress, ageMs: Math.round(nowMs - heardMs) + progress.ageMs }))
+      .filter(({ ageMs }) => all || ageMs <= PROGRESS_MS)
       .sort((a, b) => a.ageMs - b.ageMs);
   }
 
@@ -232,7 +232,8 @@ export class Registry extends EventEmitter<RegistryEvents> {
     }
     if (life.endedUs === undefined) this.active.add(life);
     else this.ended.add(life);
-    for (const span of life.addresses) this.addHolding({ life, span });
+    for (const span of [...life.addresses]) this.addresses.add(life, span);
+    this.firstUs = Math.min(this.firstUs, life.firstSeenUs);
     this.index(life);
   }
 
@@ -255,13 +256,18 @@ export class Registry extends EventEmitter<RegistryEvents> {
     if (this.byProxy.get(life.proxyId) === life) this.byProxy.delete(life.proxyId);
     this.countService(life, -1);
     Object.assign(life, identityOf(hello), { transport, cuidAliases: aliases });
-    if (life.endedUs === undefined) return;
-    // It was given up too early: it was cut off, not gone.
+    if (life.endedUs !== undefined) this.revive(life);
+  }
+
+  /** A life that was given up too early. */
+  private revive(life: Life): void {
     delete life.endedUs;
     const span = life.addresses.at(-1);
     if (span !== undefined) delete span.toUs;
+    life.clean = false;
     life.eventsLostMax = 0;
     this.ended.delete(life);
+    this.active.add(life);
   }
 
   /** Notes the life's address; ends the lives whose address it has taken over. */
@@ -269,13 +275,13 @@ export class Registry extends EventEmitter<RegistryEvents> {
     const ip = canonicalIp(hello.ip);
     const current = life.addresses.at(-1);
     if (current?.ip === ip) {
-      current.ports = [...new Set([...current.ports, ...hello.ports])].slice(-64);
+      this.addresses.addPorts(current, hello.ports);
       return [];
     }
     const nowUs = this.clock.nowUs();
     if (current !== undefined) current.toUs = nowUs;
     if (ip === '') return [];
-    const others = (this.byIp.get(ip) ?? []).filter(({ life: other }) => sameNetwork(other, life) && other !== life);
+    const others = this.addresses.of(ip).filter(({ life: other }) => sameNetwork(other, life) && other !== life);
     const ended = others
       .filter(({ life: other, span }) => other.endedUs === undefined && this.replaces(hello.ports, other, span.ports))
       .map(({ life: other }) => other);
@@ -283,9 +289,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
     // The proxy had the address when it started, unless someone else was heard on it after that.
     const heardBefore = Math.max(0, ...ended.map(other => other.lastSeenUs));
     const fromUs = current === undefined ? Math.max(bootUs, heardBefore) : nowUs;
-    const span = { ip, ports: hello.ports, fromUs: Math.min(fromUs, nowUs) };
-    life.addresses.push(span);
-    this.addHolding({ life, span });
+    this.addresses.add(life, { ip, ports: hello.ports, fromUs: Math.min(fromUs, nowUs) });
     return ended;
   }
 
@@ -326,7 +330,11 @@ export class Registry extends EventEmitter<RegistryEvents> {
 
   private index(life: Life): void {
     this.lives.set(life.cuid, life);
-    for (const alias of life.cuidAliases) this.aliases.set(alias, life);
+    for (const alias of life.cuidAliases) {
+      // A name in use is not taken away from another proxy.
+      const holder = this.find(alias);
+      if (holder === undefined || holder.proxyId === life.proxyId) this.aliases.set(alias, life);
+    }
     this.countService(life, 1);
     if (life.endedUs !== undefined) return;
     this.byProxy.set(life.proxyId, life);
@@ -339,17 +347,11 @@ export class Registry extends EventEmitter<RegistryEvents> {
     else this.services.delete(life.service);
   }
 
-  private addHolding(holding: Holding): void {
-    const { ip } = holding.span;
-    const holdings = this.byIp.get(ip);
-    if (holdings === undefined) this.byIp.set(ip, [holding]);
-    else holdings.push(holding);
-  }
-
   private evict(): void {
     const oldestUs = this.clock.nowUs() - this.options.retainMs * 1000;
     for (const life of this.ended) {
       if (this.ended.size <= this.options.retainMax && life.endedUs! >= oldestUs) break;
+      this.forgottenUs = Math.max(this.forgottenUs, life.endedUs!);
       this.remove(life);
       this.livesEvicted += 1;
     }
@@ -362,15 +364,9 @@ export class Registry extends EventEmitter<RegistryEvents> {
     this.active.delete(life);
     this.ended.delete(life);
     this.countService(life, -1);
-    for (const ip of new Set(life.addresses.map(span => span.ip))) {
-      const left = (this.byIp.get(ip) ?? []).filter(holding => holding.life !== life);
-      if (left.length > 0) this.byIp.set(ip, left);
-      else this.byIp.delete(ip);
-    }
+    this.addresses.remove(life);
   }
 }
-
-const sameNetwork = (a: Life, b: Life): boolean => a.cluster === b.cluster && a.network === b.network;
 
 /**
  * When a proxy started, by our clock: as long before its hello as its own clock says. Now, if it does

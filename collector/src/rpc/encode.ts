@@ -47,7 +47,8 @@ export function operationCount(row: CountRow): object {
   };
 }
 
-export function instance(life: Life, registry: Registry, nowMs: number): object {
+/** `allJobs`: also those that nothing was heard of for a minute. */
+export function instance(life: Life, registry: Registry, nowMs: number, allJobs = false): object {
   const { offsetUs, errorUs } = life.clock.current;
   const address = life.addresses.at(-1);
   return {
@@ -73,7 +74,7 @@ export function instance(life: Life, registry: Registry, nowMs: number): object 
     clockOffsetMs: offsetUs / 1000,
     clockErrorMs: errorUs / 1000,
     ...(life.status === undefined ? {} : { status: status(life.status), statusAgeMs: statusAgeMs(life, nowMs) }),
-    progress: registry.jobs(life).map(({ progress: job, ageMs }) => progress(job, ageMs)),
+    progress: registry.jobs(life, allJobs).map(({ progress: job, ageMs }) => progress(job, ageMs)),
     events: String(life.events),
     calls: String(life.calls),
     reportsLost: String(life.reportsLost),

@@ -42,5 +42,5 @@ export function getInstance({ registry, clock }: ReadParts, request: { readonly 
     const since = new Date(registry.retainedSinceUs() / 1000).toISOString();
     throw new NotFound(`no life with CUID ${JSON.stringify(cuid)} is known; lives are remembered since ${since}`);
   }
-  return instance(life, registry, clock.monotonicMs());
+  return instance(life, registry, clock.monotonicMs(), true);
 }

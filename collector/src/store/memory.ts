@@ -4,21 +4,12 @@
 // read for the batches that are still kept. Nothing on disk can keep the collector from starting.
 
 import { decodeBatch } from '../ingest/decode-report.js';
-import {
-  advance,
-  announce,
-  finish,
-  NO_LOSS,
-  UNKNOWN,
-  type Loss,
-  type Position,
-  type Step,
-} from '../ingest/producers.js';
+import type { Loss, Position, Step } from '../ingest/producers.js';
 import type { ProducerState } from '../ingest/report.js';
-import { hexOfId } from '../ingest/wire.js';
 import { encodeBatch, encodeJson, parseBatch, parseJson, RECORD, type Frame } from './frames.js';
 import { Journal, type JournalFile } from './journal.js';
 import { lockFolder } from './lock.js';
+import { announceRecord, Positions, type AnnounceRecord, type FinishRecord } from './positions.js';
 import type {
   PutResult,
   Recovery,
@@ -57,33 +48,13 @@ const CHECK_MS = 1000;
 /** Snapshots kept: the newest, and one more in case it cannot be read. */
 const SNAPSHOTS_KEPT = 2;
 
-interface AnnounceRecord {
-  readonly cuid: string;
-  readonly proxyId: string;
-  readonly producers: readonly {
-    id: string;
-    nextSeq: number;
-    dropped: number;
-    batched: number;
-    acked?: { seq: number; events: number };
-  }[];
-}
-
-interface FinishRecord {
-  readonly cuid: string;
-  readonly proxyId: string;
-  readonly producers: readonly string[];
-}
-
 export class MemoryStore implements Store {
-  /** Least recently heard first. */
-  private readonly positions = new Map<string, Position>();
+  private readonly positions: Positions;
   private journal: Journal | undefined;
   private source: SnapshotSource | undefined;
   private unlock: (() => void) | undefined;
   private timer: NodeJS.Timeout | undefined;
   private lastSnapshotMs = 0;
-  private evicted = 0;
   private writeErrors = 0;
   private quarantined = 0;
   private closing: Promise<void> | undefined;
@@ -91,7 +62,9 @@ export class MemoryStore implements Store {
   private unsettled = new Set<Promise<unknown>>();
   private gate: Promise<void> | undefined;
 
-  constructor(private readonly options: MemoryStoreOptions) {}
+  constructor(private readonly options: MemoryStoreOptions) {
+    this.positions = new Positions(options.positionsMax);
+  }
 
   async open(recovery: Recovery, source: SnapshotSource): Promise<void> {
     this.source = source;
@@ -130,19 +103,9 @@ export class MemoryStore implements Store {
 
   async announce(cuid: string, proxyId: string, producers: readonly ProducerState[]): Promise<Loss> {
     const { value } = await this.write(() => {
-      const record: AnnounceRecord = {
-        cuid,
-        proxyId,
-        producers: producers.map(told => ({
-          id: hexOfId(told.id),
-          nextSeq: told.nextSeq,
-          dropped: told.droppedEvents,
-          batched: told.batchedEvents,
-          ...(told.acked === undefined ? {} : { acked: told.acked }),
-        })),
-      };
+      const record = announceRecord(cuid, proxyId, producers);
       this.append(encodeJson(RECORD.ANNOUNCE, record));
-      return this.takeAnnounce(record);
+      return this.positions.announce(record);
     });
     return value;
   }
@@ -151,7 +114,7 @@ export class MemoryStore implements Store {
     const { value } = await this.write(() => {
       const record: FinishRecord = { cuid, proxyId, producers };
       this.append(encodeJson(RECORD.FINISH, record));
-      return this.takeFinish(record);
+      return this.positions.finish(record);
     });
     return value;
   }
@@ -160,7 +123,7 @@ export class MemoryStore implements Store {
     return {
       durable: this.journal?.healthy ?? false,
       positions: this.positions.size,
-      positionsEvicted: this.evicted,
+      positionsEvicted: this.positions.evicted,
       bytes: this.journal?.bytes ?? 0,
       writeErrors: this.writeErrors,
       quarantined: this.quarantined,
@@ -190,49 +153,10 @@ export class MemoryStore implements Store {
   }
 
   private takeBatch(stored: StoredBatch): Step {
-    const step = this.applyBatch(stored);
+    const step = this.positions.batch(stored);
     if (step.fresh && this.journal !== undefined) {
       const { cuid, proxyId, receivedUs } = stored;
       this.append(encodeBatch({ cuid, proxyId, receivedUs }, stored.batch.bytes));
-    }
-    return step;
-  }
-
-  private applyBatch({ proxyId, batch }: StoredBatch): Step {
-    const { seq, firstEvent, droppedEvents } = batch;
-    const rows = batch.events?.rows ?? 0;
-    return this.move(proxyId, hexOfId(batch.producer), before =>
-      advance(before, { seq, firstEvent, droppedEvents, rows }),
-    );
-  }
-
-  private takeAnnounce(record: AnnounceRecord): Loss {
-    return total(
-      record.producers.map(told => {
-        const state = {
-          id: BigInt(`0x${told.id}`),
-          nextSeq: told.nextSeq,
-          droppedEvents: told.dropped,
-          batchedEvents: told.batched,
-          ...(told.acked === undefined ? {} : { acked: told.acked }),
-        };
-        return this.move(record.proxyId, told.id, before => announce(before, state)).loss;
-      }),
-    );
-  }
-
-  private takeFinish(record: FinishRecord): Loss {
-    return total(record.producers.map(id => this.move(record.proxyId, id, finish).loss));
-  }
-
-  private move(proxyId: string, producer: string, change: (before: Position) => Step): Step {
-    const key = `${proxyId} ${producer}`;
-    const step = change(this.positions.get(key) ?? UNKNOWN);
-    this.positions.delete(key);
-    this.positions.set(key, step.position);
-    if (this.positions.size > this.options.positionsMax) {
-      this.positions.delete(this.positions.keys().next().value!);
-      this.evicted += 1;
     }
     return step;
   }
@@ -268,8 +192,7 @@ export class MemoryStore implements Store {
     else if (frame.type === RECORD.COUNT) recovery.count(parseJson<StoredCount>(frame));
     else if (frame.type === RECORD.SINCE) recovery.countingSince(parseJson<number>(frame));
     else if (frame.type === RECORD.POSITION) {
-      const [key, position] = parseJson<[string, Position]>(frame);
-      this.positions.set(key, position);
+      this.positions.restore(...parseJson<[string, Position]>(frame));
     }
   }
 
@@ -279,10 +202,10 @@ export class MemoryStore implements Store {
     else if (frame.type === RECORD.LIFE) recovery.life(parseJson<StoredLife>(frame));
     else if (frame.type === RECORD.ANNOUNCE) {
       const record = parseJson<AnnounceRecord>(frame);
-      recovery.loss(record.cuid, this.takeAnnounce(record));
+      recovery.loss(record.cuid, this.positions.announce(record));
     } else if (frame.type === RECORD.FINISH) {
       const record = parseJson<FinishRecord>(frame);
-      recovery.loss(record.cuid, this.takeFinish(record));
+      recovery.loss(record.cuid, this.positions.finish(record));
     }
   }
 
@@ -290,7 +213,7 @@ export class MemoryStore implements Store {
     const { header, batch } = parseBatch(frame);
     const stored: StoredBatch = { ...header, batch: decodeBatch(batch, 'batch') };
     if (!counted) {
-      const step = this.applyBatch(stored);
+      const step = this.positions.batch(stored);
       recovery.loss(header.cuid, step.loss);
       if (!step.fresh) return;
     }
@@ -332,7 +255,7 @@ export class MemoryStore implements Store {
     for (const count of source.counts()) frames.push(encodeJson(RECORD.COUNT, count));
     frames.push(encodeJson(RECORD.SINCE, source.countingSinceUs()));
     frames.push(encodeJson(RECORD.FLOW, source.flow() ?? null));
-    for (const entry of this.positions) frames.push(encodeJson(RECORD.POSITION, entry));
+    for (const entry of this.positions.entries()) frames.push(encodeJson(RECORD.POSITION, entry));
     frames.push(encodeJson(RECORD.END, null));
     return frames;
   }
@@ -366,10 +289,6 @@ export class MemoryStore implements Store {
     this.writeErrors += 1;
     this.options.log.error({ err: error }, 'the log cannot be written; what is acknowledged now is not durable');
   }
-}
-
-function total(losses: readonly Loss[]): Loss {
-  return losses.reduce((a, b) => ({ reports: a.reports + b.reports, events: a.events + b.events }), NO_LOSS);
 }
 
 /** Files to give up: those too old, then the oldest until the rest is within `bytesMax`. */
