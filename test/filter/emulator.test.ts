@@ -96,6 +96,21 @@ describe('the emulated proxy', function () {
     });
   });
 
+  it('ends a VM with its last plugin, when no stream holds it any more', () => {
+    const { proxy, plugin } = start({}, 'tick 100');
+    const other = proxy.addPlugin({ name: 'other', configuration: 'tick 100' });
+    const { exchange } = command(proxy, plugin, 'nothing');
+    proxy.removePlugin(other);
+    proxy.removePlugin(plugin);
+    said(proxy);
+    proxy.clock.advance(100);
+    assert.deepEqual(said(proxy), ['tick 1 at 1100'], 'the worker’s root context lives on for its stream');
+    exchange.finish();
+    assert.deepEqual(said(proxy).slice(-2), ['done 1', 'delete 1']);
+    proxy.clock.advance(1000);
+    assert.deepEqual(said(proxy), []);
+  });
+
   describe('headers', () => {
     it('keeps order and repeats when the same pairs are set back', () => {
       const { proxy, plugin } = start();

@@ -1,6 +1,6 @@
 /** The modules that the suites run: the shipped filter, and small guests compiled on demand. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -21,13 +21,14 @@ export function filterModule(): Buffer {
   return filterBytes;
 }
 
-/** Compiles `test/filter/assembly/<name>.ts` unless the build is newer than the source. */
+/** Compiles `test/filter/assembly/<name>.ts` unless the build is newer than every source beside it. */
 export function guestModule(name: string): Buffer {
   const folder = path.join('test', 'filter', 'assembly');
   const source = path.join(folder, `${name}.ts`);
   const target = path.join('build', 'test', `${name}.wasm`);
   const built = path.join(ROOT, target);
-  if (!existsSync(built) || statSync(built).mtimeMs < statSync(path.join(ROOT, source)).mtimeMs) {
+  const sources = readdirSync(path.join(ROOT, folder)).map(file => statSync(path.join(ROOT, folder, file)).mtimeMs);
+  if (!existsSync(built) || statSync(built).mtimeMs < Math.max(...sources)) {
     mkdirSync(path.dirname(built), { recursive: true });
     const asc = path.join(ROOT, 'node_modules', 'assemblyscript', 'bin', 'asc.js');
     const args = [asc, source, '--config', path.join(folder, 'asconfig.json'), '--outFile', target];

@@ -182,3 +182,8 @@ export function assertAlive(sidecar: Sidecar): void {
   const failures = [sidecar.inbound, sidecar.outbound].flatMap(plugin => sidecar.proxy.failures(plugin));
   if (failures.length > 0) throw new Error(`trapped: ${failures.join('\n')}`);
 }
+
+/** Requests in flight as the next response tells it, without that request itself. */
+export function inFlightOf(sidecar: Sidecar): number {
+  return Number(/inflight=(\d+)/.exec(sidecar.serve().response?.get('x-mp-status') ?? '')?.[1] ?? -1) - 1;
+}

@@ -3,98 +3,43 @@
 // Every command is a header or a configuration text; every answer is a log line, so that a test sees exactly
 // what the host told the guest.
 
-// @ts-ignore: decorator
-@external("env", "proxy_log")
-declare function proxy_log(level: i32, at: usize, size: usize): i32;
-// @ts-ignore: decorator
-@external("env", "proxy_get_buffer_bytes")
-declare function proxy_get_buffer_bytes(type: i32, start: i32, length: i32, at: usize, size: usize): i32;
-// @ts-ignore: decorator
-@external("env", "proxy_get_header_map_pairs")
-declare function proxy_get_header_map_pairs(type: i32, at: usize, size: usize): i32;
-// @ts-ignore: decorator
-@external("env", "proxy_set_header_map_pairs")
-declare function proxy_set_header_map_pairs(type: i32, at: usize, size: usize): i32;
-// @ts-ignore: decorator
-@external("env", "proxy_get_header_map_value")
-declare function proxy_get_header_map_value(type: i32, key: usize, keySize: usize, at: usize, size: usize): i32;
-// @ts-ignore: decorator
-@external("env", "proxy_replace_header_map_value")
-declare function proxy_replace(type: i32, key: usize, keySize: usize, value: usize, valueSize: usize): i32;
-// @ts-ignore: decorator
-@external("env", "proxy_get_property")
-declare function proxy_get_property(path: usize, pathSize: usize, at: usize, size: usize): i32;
-// @ts-ignore: decorator
-@external("env", "proxy_set_property")
-declare function proxy_set_property(path: usize, pathSize: usize, value: usize, size: usize): i32;
-// @ts-ignore: decorator
-@external("env", "proxy_send_local_response")
-declare function proxy_send_local_response(
-  code: i32, details: usize, detailsSize: usize, body: usize, bodySize: usize, pairs: usize, size: usize, grpc: i32,
-): i32;
-// @ts-ignore: decorator
-@external("env", "proxy_set_tick_period_milliseconds")
-declare function proxy_set_tick_period_milliseconds(ms: i32): i32;
-// @ts-ignore: decorator
-@external("env", "proxy_get_shared_data")
-declare function proxy_get_shared_data(key: usize, keySize: usize, at: usize, size: usize, cas: usize): i32;
-// @ts-ignore: decorator
-@external("env", "proxy_set_shared_data")
-declare function proxy_set_shared_data(key: usize, keySize: usize, value: usize, size: usize, cas: i32): i32;
-// @ts-ignore: decorator
-@external("env", "proxy_register_shared_queue")
-declare function proxy_register_shared_queue(name: usize, size: usize, token: usize): i32;
-// @ts-ignore: decorator
-@external("env", "proxy_enqueue_shared_queue")
-declare function proxy_enqueue_shared_queue(token: i32, value: usize, size: usize): i32;
-// @ts-ignore: decorator
-@external("env", "proxy_dequeue_shared_queue")
-declare function proxy_dequeue_shared_queue(token: i32, at: usize, size: usize): i32;
-// @ts-ignore: decorator
-@external("env", "proxy_grpc_stream")
-declare function proxy_grpc_stream(
-  service: usize, serviceSize: usize, name: usize, nameSize: usize, method: usize, methodSize: usize,
-  metadata: usize, metadataSize: usize, token: usize,
-): i32;
-// @ts-ignore: decorator
-@external("env", "proxy_grpc_call")
-declare function proxy_grpc_call(
-  service: usize, serviceSize: usize, name: usize, nameSize: usize, method: usize, methodSize: usize,
-  metadata: usize, metadataSize: usize, request: usize, requestSize: usize, timeout: i32, token: usize,
-): i32;
-// @ts-ignore: decorator
-@external("env", "proxy_grpc_send")
-declare function proxy_grpc_send(token: i32, at: usize, size: usize, end: i32): i32;
-// @ts-ignore: decorator
-@external("env", "proxy_grpc_close")
-declare function proxy_grpc_close(token: i32): i32;
-// @ts-ignore: decorator
-@external("env", "proxy_define_metric")
-declare function proxy_define_metric(type: i32, name: usize, size: usize, id: usize): i32;
-// @ts-ignore: decorator
-@external("env", "proxy_increment_metric")
-declare function proxy_increment_metric(id: i32, offset: i64): i32;
-// @ts-ignore: decorator
-@external("env", "proxy_http_call")
-declare function proxy_http_call(
-  uri: usize, uriSize: usize, headers: usize, headersSize: usize, body: usize, bodySize: usize,
-  trailers: usize, trailersSize: usize, timeout: i32, token: usize,
-): i32;
-// @ts-ignore: decorator
-@external("wasi_snapshot_preview1", "random_get")
-declare function random_get(at: usize, size: usize): i32;
-// @ts-ignore: decorator
-@external("wasi_snapshot_preview1", "clock_time_get")
-declare function clock_time_get(id: i32, precision: i64, at: usize): i32;
+import {
+  proxy_log,
+  proxy_get_buffer_bytes,
+  proxy_get_header_map_pairs,
+  proxy_set_header_map_pairs,
+  proxy_get_header_map_value,
+  proxy_replace_header_map_value,
+  proxy_get_property,
+  proxy_set_property,
+  proxy_send_local_response,
+  proxy_set_tick_period_milliseconds,
+  proxy_get_shared_data,
+  proxy_set_shared_data,
+  proxy_register_shared_queue,
+  proxy_enqueue_shared_queue,
+  proxy_dequeue_shared_queue,
+  proxy_grpc_stream,
+  proxy_grpc_call,
+  proxy_grpc_send,
+  proxy_grpc_close,
+  proxy_define_metric,
+  proxy_increment_metric,
+  proxy_http_call,
+} from './env';
+import { random_get, clock_time_get } from './wasi_snapshot_preview1';
 
 const out = memory.data(16); // where the host writes pointer, size and numbers
-let configuration: string = "";
+let configuration: string = '';
 let streamToken: i32 = 0;
 let gauge: i32 = -1;
 let inQueueReady: i32 = 0;
 
 class Bytes {
-  constructor(public at: usize, public size: usize) {}
+  constructor(
+    public at: usize,
+    public size: usize,
+  ) {}
 }
 
 function utf8(text: string): Bytes {
@@ -135,13 +80,13 @@ export function proxy_on_configure(root: i32, size: i32): i32 {
   const status = proxy_get_buffer_bytes(7, 0, size, out, out + 4);
   configuration = result();
   say(`configure ${root} status ${status} "${configuration}"`);
-  if (configuration == "refuse") return 0;
-  if (configuration == "trap in configure") unreachable();
-  if (configuration.startsWith("tick ")) proxy_set_tick_period_milliseconds(I32.parseInt(configuration.substring(5)));
-  const name = utf8("inflight");
+  if (configuration == 'refuse') return 0;
+  if (configuration == 'trap in configure') unreachable();
+  if (configuration.startsWith('tick ')) proxy_set_tick_period_milliseconds(I32.parseInt(configuration.substring(5)));
+  const name = utf8('inflight');
   proxy_define_metric(1, name.at, name.size, out);
   gauge = load<i32>(out);
-  const queue = utf8("queue");
+  const queue = utf8('queue');
   proxy_register_shared_queue(queue.at, queue.size, out);
   inQueueReady = load<i32>(out);
   return 1;
@@ -153,82 +98,107 @@ export function proxy_on_tick(root: i32): void {
 }
 
 export function proxy_on_request_headers(id: i32, count: i32, end: i32): i32 {
-  const key = utf8("x-command");
+  const key = utf8('x-command');
   const status = proxy_get_header_map_value(0, key.at, key.size, out, out + 4);
-  const command = status == 0 ? result() : "";
+  const command = status == 0 ? result() : '';
   proxy_increment_metric(gauge, 1);
   return run(command);
 }
 
 function run(command: string): i32 {
-  if (command == "trap") unreachable();
-  if (command == "pause") return 1;
-  if (command == "refuse") {
-    const body = utf8("no"), details = utf8("by probe"), pairs = utf8("\x01\0\0\0\x01\0\0\0\x01\0\0\0a\0b\0");
+  if (command == 'trap') unreachable();
+  if (command == 'pause') return 1;
+  if (command == 'refuse') {
+    const body = utf8('no'),
+      details = utf8('by probe'),
+      pairs = utf8('\x01\0\0\0\x01\0\0\0\x01\0\0\0a\0b\0');
     proxy_send_local_response(418, details.at, details.size, body.at, body.size, pairs.at, pairs.size, -1);
   }
-  if (command == "same pairs") {
+  if (command == 'same pairs') {
     proxy_get_header_map_pairs(0, out, out + 4);
     say(`set ${proxy_set_header_map_pairs(0, load<usize>(out), load<usize>(out, 4))}`);
   }
-  if (command == "bad pairs") {
+  if (command == 'bad pairs') {
     proxy_get_header_map_pairs(0, out, out + 4);
     proxy_set_header_map_pairs(0, load<usize>(out), load<usize>(out, 4) - 1);
   }
-  if (command.startsWith("replace ")) {
-    const name = utf8(command.substring(8)), value = utf8("new");
-    proxy_replace(0, name.at, name.size, value.at, value.size);
+  if (command.startsWith('replace ')) {
+    const name = utf8(command.substring(8)),
+      value = utf8('new');
+    proxy_replace_header_map_value(0, name.at, name.size, value.at, value.size);
   }
-  if (command.startsWith("property ")) {
-    const path = utf8(command.substring(9).replaceAll(".", "\0"));
+  if (command.startsWith('property ')) {
+    const path = utf8(command.substring(9).replaceAll('.', '\0'));
     const status = proxy_get_property(path.at, path.size, out, out + 4);
-    let hex = "";
+    let hex = '';
     if (status == 0) {
       for (let i: usize = 0; i < load<usize>(out, 4); i++) {
-        hex += load<u8>(load<usize>(out) + i).toString(16).padStart(2, "0");
+        hex += load<u8>(load<usize>(out) + i)
+          .toString(16)
+          .padStart(2, '0');
       }
     }
     say(`property ${status} ${hex}`);
   }
-  if (command == "state") {
-    const path = utf8("cuid"), value = utf8("abc");
+  if (command == 'state') {
+    const path = utf8('cuid'),
+      value = utf8('abc');
     proxy_set_property(path.at, path.size, value.at, value.size);
   }
-  if (command.startsWith("cas ")) {
-    const key = utf8("key"), value = utf8(command);
+  if (command.startsWith('cas ')) {
+    const key = utf8('key'),
+      value = utf8(command);
     store<u32>(out, 0, 8);
     const found = proxy_get_shared_data(key.at, key.size, out, out + 4, out + 8);
-    const cas = command == "cas stale" ? load<i32>(out, 8) + 1000 : load<i32>(out, 8);
+    const cas = command == 'cas stale' ? load<i32>(out, 8) + 1000 : load<i32>(out, 8);
     say(`cas ${found} ${proxy_set_shared_data(key.at, key.size, value.at, value.size, cas)}`);
   }
-  if (command.startsWith("enqueue ")) {
+  if (command.startsWith('enqueue ')) {
     const value = utf8(command.substring(8));
     say(`enqueue ${proxy_enqueue_shared_queue(inQueueReady, value.at, value.size)}`);
   }
-  if (command.startsWith("stream ")) {
-    const service = utf8(command.substring(7)), name = utf8("p.S"), method = utf8("M");
+  if (command.startsWith('stream ')) {
+    const service = utf8(command.substring(7)),
+      name = utf8('p.S'),
+      method = utf8('M');
     const status = proxy_grpc_stream(service.at, service.size, name.at, name.size, method.at, method.size, 0, 0, out);
     if (status == 0) streamToken = load<i32>(out);
     say(`stream ${status}`);
   }
-  if (command.startsWith("call ")) {
-    const service = utf8(command.substring(5)), name = utf8("p.S"), method = utf8("M"), request = utf8("hello");
-    const status = proxy_grpc_call(service.at, service.size, name.at, name.size, method.at, method.size,
-      0, 0, request.at, request.size, 1000, out);
+  if (command.startsWith('call ')) {
+    const service = utf8(command.substring(5)),
+      name = utf8('p.S'),
+      method = utf8('M'),
+      request = utf8('hello');
+    const status = proxy_grpc_call(
+      service.at,
+      service.size,
+      name.at,
+      name.size,
+      method.at,
+      method.size,
+      0,
+      0,
+      request.at,
+      request.size,
+      1000,
+      out,
+    );
     say(`call ${status}`);
   }
-  if (command.startsWith("send ")) {
+  if (command.startsWith('send ')) {
     const message = utf8(command.substring(5));
     say(`send ${proxy_grpc_send(streamToken, message.at, message.size, 0)}`);
   }
-  if (command == "close") say(`close ${proxy_grpc_close(streamToken)}`);
-  if (command == "random") {
+  if (command == 'close') say(`close ${proxy_grpc_close(streamToken)}`);
+  if (command == 'random') {
     say(`random ${random_get(out, 8)} ${load<u64>(out)} too much ${random_get(out, 65537)}`);
   }
-  if (command.startsWith("http ")) {
+  if (command.startsWith('http ')) {
     const cluster = utf8(command.substring(5));
     proxy_get_header_map_pairs(0, out, out + 4);
-    const at = load<usize>(out), size = load<usize>(out, 4);
+    const at = load<usize>(out),
+      size = load<usize>(out, 4);
     say(`http ${proxy_http_call(cluster.at, cluster.size, at, size, 0, 0, 0, 0, 500, out)}`);
   }
   return 0;
@@ -241,17 +211,17 @@ export function proxy_on_request_body(id: i32, size: i32, end: i32): i32 {
 }
 
 export function proxy_on_response_headers(id: i32, count: i32, end: i32): i32 {
-  const key = utf8("x-command");
+  const key = utf8('x-command');
   const request = proxy_get_header_map_value(0, key.at, key.size, out, out + 4);
   const status = proxy_get_header_map_value(2, key.at, key.size, out, out + 4);
-  const command = status == 0 ? result() : "";
+  const command = status == 0 ? result() : '';
   say(`response headers ${count} end ${end}, request headers ${request}`);
-  if (command == "trap") unreachable();
+  if (command == 'trap') unreachable();
   return 0;
 }
 
 export function proxy_on_log(id: i32): void {
-  const key = utf8("x-command");
+  const key = utf8('x-command');
   const request = proxy_get_header_map_value(0, key.at, key.size, out, out + 4);
   const missing = proxy_get_header_map_value(2, key.at, key.size, out, out + 4);
   say(`log ${id} request ${request} response ${missing}`);
@@ -268,7 +238,7 @@ export function proxy_on_delete(id: i32): void {
 
 export function proxy_on_queue_ready(root: i32, token: i32): void {
   const status = proxy_dequeue_shared_queue(token, out, out + 4);
-  say(`queue ready ${root} ${status} "${status == 0 ? result() : ""}"`);
+  say(`queue ready ${root} ${status} "${status == 0 ? result() : ''}"`);
 }
 
 export function proxy_on_grpc_receive(root: i32, token: i32, size: i32): void {
