@@ -13,14 +13,14 @@ import { Root, sideOf } from './roots';
 export const OWN_BYTES_MAX: u32 = 255;
 /** Longest x-mp-rollback, bytes. */
 const ROLLBACK_MAX: u32 = 64;
-const NO_NAMES: usize = memory.data(256, 8); // first characters of no trace header: for responses
+const NO_TRACE: usize = memory.data(260, 8); // no trace headers: for responses
 const NO_TEXT = new Text('');
 
 /** Reads one header map of the current request into `headers`. */
 export function parsePairs(map: i32, root: Root): bool {
   if (host.getPairs(map) != host.OK) return false;
-  if (map == host.REQUEST_HEADERS) return h.parse(host.dataPtr, host.dataSize, root.config.traceHeaders, root.trace, root.transactionHeader);
-  return h.parse(host.dataPtr, host.dataSize, root.config.traceHeaders, NO_NAMES, NO_TEXT);
+  if (map == host.REQUEST_HEADERS) return h.parse(host.dataPtr, host.dataSize, root.trace, root.transactionHeader);
+  return h.parse(host.dataPtr, host.dataSize, NO_TRACE, NO_TEXT);
 }
 
 // Values that outlive nothing: built per request, copied into the map at once.

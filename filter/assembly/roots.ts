@@ -10,7 +10,7 @@ export class Root {
   config: Config = new Config();
   /** 1 inbound, 2 outbound, 3 gateway: both sides of a request; 0 not known yet. */
   side: i32 = 0;
-  trace: usize = 0; // 256-byte map: first characters of trace header names
+  trace: usize = 0; // trace.headers, compiled by core/headers
   transactionHeader: Text = new Text('');
   /** rollback.callback.path: closed to the network. */
   callback: Text = new Text('');
@@ -32,8 +32,12 @@ export class Root {
 
 export const roots: Root[] = [];
 
+let lastRoot: Root | null = null;
+
 export function rootOf(id: u32): Root | null {
-  for (let i = 0; i < roots.length; i++) if (unchecked(roots[i]).id == id) return unchecked(roots[i]);
+  const last = lastRoot;
+  if (last !== null && last.id == id) return last;
+  for (let i = 0; i < roots.length; i++) if (unchecked(roots[i]).id == id) return (lastRoot = unchecked(roots[i]));
   return null;
 }
 
@@ -44,6 +48,7 @@ export function createRoot(id: u32): void {
     if (roots[i].dead && roots[i].streams == 0) {
       if (roots[i].trace != 0) heap.free(roots[i].trace);
       if (roots[i].facts != 0) heap.free(roots[i].facts);
+      if (lastRoot === roots[i]) lastRoot = null;
       roots.splice(i, 1);
     }
   }

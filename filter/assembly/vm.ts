@@ -3,6 +3,7 @@ import { hash, Text } from './bytes';
 import * as batches from './batches';
 import { nowMs, refreshClock } from './clock';
 import { Config, ROLE_FULL } from './config';
+import { compile, compiledSize } from './core/headers';
 import * as names from './core/names';
 import * as doubts from './doubts';
 import * as host from './host';
@@ -56,13 +57,9 @@ export function configure(id: u32, size: u32): void {
   root.config = config;
   root.transactionHeader = new Text(config.transactionHeader);
   root.callback = new Text(config.callbackPath);
-  if (root.trace == 0) root.trace = heap.alloc(256);
-  memory.fill(root.trace, 0, 256);
-  for (let i = 0; i < config.traceHeaders.length; i++) {
-    const pattern = config.traceHeaders[i];
-    if (pattern.head) memory.fill(root.trace, 1, 256);
-    else store<u8>(root.trace + load<u8>(pattern.text.ptr), 1);
-  }
+  if (root.trace != 0) heap.free(root.trace);
+  root.trace = heap.alloc(compiledSize(config.traceHeaders.length));
+  compile(config.traceHeaders, root.trace);
   root.side = config.edge || (identity.router && config.direction == 0) ? 3 : config.direction;
   root.factsUntilMs = 0;
   root.dead = false;

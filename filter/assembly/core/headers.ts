@@ -111,11 +111,47 @@ export function kind(i: i32): u32 { return load<u32>(TABLE + (i as usize) * ROW,
 @inline
 function setKind(i: i32, k: u32): void { store<u32>(TABLE + (i as usize) * ROW, k, 16); }
 
+// trace.headers, compiled: 256 bytes that say which first characters occur, then the number of
+// patterns, then 12 bytes each: text, size, kind (0 exact, 1 prefix, 2 suffix or anything with `*` in front).
+const COMPILED_ROW: u32 = 12;
+
+/** Bytes that `compile` needs for `n` patterns. */
+export function compiledSize(n: u32): u32 {
+  return 260 + n * COMPILED_ROW;
+}
+
+export function compile(patterns: Pattern[], to: usize): void {
+  memory.fill(to, 0, 256);
+  store<u32>(to, patterns.length, 256);
+  for (let i = 0; i < patterns.length; i++) {
+    const pattern = patterns[i];
+    const row = to + 260 + (i as u32) * COMPILED_ROW;
+    store<u32>(row, changetype<usize>(pattern) as u32);
+    store<u32>(row, pattern.text.size, 4);
+    store<u32>(row, pattern.head ? 2 : pattern.tail ? 1 : 0, 8);
+    if (pattern.head) memory.fill(to, 1, 256);
+    else store<u8>(to + load<u8>(pattern.text.ptr), 1);
+  }
+}
+
+function traceKind(trace: usize, name: usize, size: u32): u32 {
+  const n = load<u32>(trace, 256);
+  for (let i: u32 = 0; i < n; i++) {
+    const row = trace + 260 + i * COMPILED_ROW;
+    const ps = load<u32>(row, 4);
+    const how = load<u32>(row, 8);
+    if (how == 0 ? size != ps : size < ps) continue;
+    const pattern = changetype<Pattern>(load<u32>(row) as usize);
+    if (how == 2 ? pattern.matches(name, size) : same(name, pattern.text.ptr, ps)) return K_TRACE + i;
+  }
+  return K_OTHER;
+}
+
 /**
  * Parses the proxy's buffer. False when it is not a well-formed pair list: then touch nothing.
- * `first` is a 256-entry byte map of the characters that trace header names start with.
+ * `trace` is what `compile` made of trace.headers.
  */
-export function parse(ptr: usize, size: u32, trace: Pattern[], first: usize, transactionHeader: Text): bool {
+export function parse(ptr: usize, size: u32, trace: usize, transactionHeader: Text): bool {
   reset();
   if (size < 4) return false;
   const n = load<u32>(ptr);
@@ -148,14 +184,7 @@ export function parse(ptr: usize, size: u32, trace: Pattern[], first: usize, tra
       pseudo(i, name, ns);
     } else if (ns > 1) {
       k = classify(i, name, ns, c);
-      if (k == K_OTHER && load<u8>(first + c) != 0) {
-        for (let t = 0, m = trace.length; t < m; t++) {
-          if (unchecked(trace[t]).matches(name, ns)) {
-            k = K_TRACE + (t as u32);
-            break;
-          }
-        }
-      }
+      if (k == K_OTHER && load<u8>(trace + c) != 0) k = traceKind(trace, name, ns);
       if (custom && iTransaction < 0 && transactionHeader.is(name, ns)) iTransaction = i;
     }
     store<u32>(row, k, 16);
