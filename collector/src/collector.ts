@@ -5,8 +5,6 @@ import type { Address, Config } from './config.js';
 import { HttpServer } from './http/server.js';
 import { Applier } from './ingest/apply.js';
 import { Ingest } from './ingest/ingest.js';
-import { NoTransactions } from './ingest/no-transactions.js';
-import type { TransactionsPort } from './ingest/transactions-port.js';
 import { IngestTotals } from './ingest/totals.js';
 import type { Logger } from './log.js';
 import { collect } from './metrics/collect.js';
@@ -20,6 +18,7 @@ import { PeerLimiter } from './rpc/limits.js';
 import type { ReadParts } from './rpc/parts.js';
 import { RpcServer } from './rpc/server.js';
 import { MemoryStore } from './store/memory.js';
+import { Transactions } from './transactions/index.js';
 
 export interface CollectorOptions {
   readonly config: Config;
@@ -65,7 +64,14 @@ export async function startCollector({
   const counts = new Counts();
   const edges = new Edges();
   const totals = new IngestTotals();
-  const transactions: TransactionsPort = new NoTransactions();
+  const transactions = new Transactions({
+    clock,
+    retainMs: config.retainEventsMs,
+    retainFailedMs: config.retainFailedMs,
+    retainFlowMs: config.retainFlowMs,
+    transactionsMax: config.transactionsMax,
+    resolveService: cuid => registry.find(cuid)?.service,
+  });
   const applier = new Applier(registry, counts, edges, transactions);
   const store = new MemoryStore({
     ...(config.dataDir === undefined ? {} : { dataDir: config.dataDir }),
@@ -93,9 +99,8 @@ export async function startCollector({
   const limiter = new PeerLimiter(config.peerMessagesPerSecond);
   const reads: ReadParts = { clock, registry, counts, transactions, countingSinceUs: () => recovered.countingSinceUs };
   const rpc = new RpcServer({ ingest, limiter, totals, clock, log }, reads, config, log);
-  const unlinked = (): number => transactions.unlinked;
   const exporter = new Exporter(config.metricsSeriesMax, emit =>
-    collect({ clock, registry, counts, edges, ingest, totals, store, unlinked }, emit),
+    collect({ clock, registry, counts, edges, ingest, totals, store, transactions }, emit),
   );
   let ready = false;
   const http = new HttpServer({ reads, metrics: () => exporter.render(), ready: () => ready, log });

@@ -1,6 +1,7 @@
 // `meshpulse collector`: read the settings, start, serve until told to stop, drain.
 
 import { readFileSync } from 'node:fs';
+import { setLogger } from '@grpc/grpc-js';
 import { announceStart, startCollector } from './collector.js';
 import { readConfig, type Config } from './config.js';
 import { ConfigError } from './errors.js';
@@ -40,6 +41,9 @@ export async function runCollector(
 
 async function serve(config: Config): Promise<void> {
   const log = openLog(config.logLevel);
+  // What the gRPC library has to say is about connections that come and go, nothing to act on.
+  const told = (text: string): void => log.debug({ from: 'grpc' }, text);
+  setLogger({ error: told, info: told, debug: told });
   const running = await startCollector({ config, log });
   announceStart(config, running, log);
   const signal = await stopSignal();

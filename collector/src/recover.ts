@@ -3,14 +3,12 @@
 import type { Applier } from './ingest/apply.js';
 import type { TransactionsPort } from './ingest/transactions-port.js';
 import type { IngestTotals } from './ingest/totals.js';
-import type { Clock } from './clock.js';
 import type { Counts } from './registry/counts.js';
 import { toStored } from './registry/life.js';
 import type { Registry } from './registry/registry.js';
 import type { Recovery, SnapshotSource } from './store/store.js';
 
 export interface RecoverParts {
-  readonly clock: Clock;
   readonly registry: Registry;
   readonly counts: Counts;
   readonly applier: Applier;
@@ -39,7 +37,6 @@ export function recovery(parts: RecoverParts, recovered: Recovered): Recovery {
       recovered.countingSinceUs = us;
     },
     flow(state) {
-      transactions.tick(parts.clock.nowUs());
       if (state !== null) transactions.flow.restore(state);
     },
     batch({ cuid, batch }, counted) {

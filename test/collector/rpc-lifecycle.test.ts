@@ -128,6 +128,46 @@ describe('collector process', function () {
     clients.close();
   });
 
+  it('still knows transactions after it was killed, and tells them as they come', async () => {
+    const dataDir = folder();
+    const first = await run('--data-dir', dataDir);
+    let clients = new Clients(first.grpc);
+    const seen: Plain[] = [];
+    const watch = clients.stream('Transactions.Watch', {});
+    watch.on('data', (transaction: Plain) => seen.push(transaction));
+    watch.on('error', () => undefined);
+    await new Promise(resolve => setTimeout(resolve, 200));
+    const now = String(Date.now() * 1000);
+    const entries = [
+      { flags: 2, operation: 'GET /checkout' },
+      { flags: 2, status: 503, outcome: 2 },
+    ];
+    const { events, ...rest } = batch(1, entries);
+    const recent = { ...rest, events: { ...(events as Plain), baseUnixUs: now } };
+    await clients.report().ask({ hello: hello(), batches: [recent], sentUnixUs: now });
+    await until('both told', () => (seen.length >= 2 ? true : undefined));
+    const key = '00000000000000010000000000000001';
+    const before = await clients.call('Transactions.Get', { id: key });
+    assert.deepEqual(
+      [before['key'], before['state'], before['kind']],
+      [key, 'TRANSACTION_STATE_SUCCEEDED', 'payment.shop GET /checkout'],
+    );
+    first.process.kill('SIGKILL');
+    await first.exited;
+    clients.close();
+    const second = await run('--data-dir', dataDir);
+    clients = new Clients(second.grpc);
+    const after = await clients.call('Transactions.Get', { id: key });
+    assert.deepEqual([after['state'], after['kind']], [before['state'], before['kind']]);
+    const failed = await clients.call('Transactions.List', { states: ['TRANSACTION_STATE_FAILED'] });
+    assert.equal((failed['transactions'] as Plain[]).length, 1);
+    const { lines } = (await clients.call('Transactions.Explain', { id: key })) as { lines: Plain[] };
+    assert.ok(lines.length >= 1);
+    const json = (await (await fetch(`http://${second.http}/api/v1/transactions/${key}/explain`)).json()) as Plain;
+    assert.equal((json['transaction'] as Plain)['key'], key);
+    clients.close();
+  });
+
   it('counts a restart without a folder as no loss, and a hole in it exactly', async () => {
     const first = await run();
     let clients = new Clients(first.grpc);

@@ -91,6 +91,31 @@ export const CATALOGUE = {
     labels: [],
     help: 'Events from an in-mesh caller whose call carries another transaction: trace headers were not forwarded.',
   },
+  transactions: { type: 'gauge', unit: 'transactions', labels: [], help: 'Transactions kept.' },
+  transactions_forgotten_total: {
+    type: 'counter',
+    unit: 'transactions',
+    labels: ['reason'],
+    help: 'Transactions no longer kept: by age, or for want of room.',
+  },
+  transaction_rows_total: {
+    type: 'counter',
+    unit: 'rows',
+    labels: ['result'],
+    help: 'Rows that were there already, came after their flow was learned, or were past what one transaction keeps.',
+  },
+  in_flight_lists_dropped_total: {
+    type: 'counter',
+    unit: 'lists',
+    labels: [],
+    help: 'Lists of running requests given up for want of room.',
+  },
+  flow_dropped_total: {
+    type: 'counter',
+    unit: 'parts',
+    labels: [],
+    help: 'Kinds, steps and edges of the flow not learned or given up for want of room.',
+  },
   ingest_messages_total: { type: 'counter', unit: 'messages', labels: [], help: 'Report messages taken.' },
   ingest_bytes_total: { type: 'counter', unit: 'bytes', labels: [], help: 'Bytes of report messages.' },
   ingest_batches_total: {

@@ -22,8 +22,13 @@ export interface MetricParts {
   readonly ingest: Ingest;
   readonly totals: IngestTotals;
   readonly store: Store;
-  /** Events found unlinked so far. */
-  readonly unlinked: () => number;
+  readonly transactions: {
+    readonly size: number;
+    /** Events found unlinked so far. */
+    readonly unlinked: number;
+    /** What was given up, and why. */
+    readonly counters: Readonly<Record<string, number>>;
+  };
 }
 
 export function collect(parts: MetricParts, emit: Emit): void {
@@ -31,6 +36,7 @@ export function collect(parts: MetricParts, emit: Emit): void {
   collectInstances(parts, emit);
   for (const counts of parts.counts.all()) collectCounts(counts, emit);
   collectLosses(parts, emit);
+  collectTransactions(parts, emit);
   collectIngest(parts, emit);
   collectStore(parts, emit);
   collectEdges(parts, emit);
@@ -102,7 +108,7 @@ function responseLabels(status: number, responseFlags: number, outcome: number):
   return [String(httpStatusOf(status)), grpc === undefined ? '' : String(grpc), responseFlagNames(responseFlags), word];
 }
 
-function collectLosses({ totals, unlinked }: MetricParts, emit: Emit): void {
+function collectLosses({ totals }: MetricParts, emit: Emit): void {
   for (const [service, loss] of totals.lossByService) {
     emit('reports_lost_total', [service], loss.reports);
     emit('events_lost_total', [service], loss.events);
@@ -115,7 +121,19 @@ function collectLosses({ totals, unlinked }: MetricParts, emit: Emit): void {
   for (const [service, count] of totals.uncleanByService) emit('lives_unclean_total', [service], count);
   if (totals.uncleanByService.size === 0) emit('lives_unclean_total', [''], 0);
   for (const [service, count] of totals.configErrorsByService) emit('filter_config_errors_total', [service], count);
-  emit('transactions_unlinked_total', [], unlinked());
+}
+
+function collectTransactions({ transactions }: MetricParts, emit: Emit): void {
+  const { counters } = transactions;
+  emit('transactions', [], transactions.size);
+  emit('transactions_unlinked_total', [], transactions.unlinked);
+  emit('transactions_forgotten_total', ['age'], counters['expired'] ?? 0);
+  emit('transactions_forgotten_total', ['room'], counters['evicted'] ?? 0);
+  emit('transaction_rows_total', ['duplicate'], counters['duplicateRows'] ?? 0);
+  emit('transaction_rows_total', ['late'], counters['lateRows'] ?? 0);
+  emit('transaction_rows_total', ['omitted'], counters['omittedEvents'] ?? 0);
+  emit('in_flight_lists_dropped_total', [], counters['inFlightListsDropped'] ?? 0);
+  emit('flow_dropped_total', [], counters['flowDropped'] ?? 0);
 }
 
 function collectIngest({ totals, ingest, counts, registry }: MetricParts, emit: Emit): void {
