@@ -37,7 +37,7 @@ export interface Answer {
   body?: string;
 }
 
-/** An HTTP/1.1 server for requests with a content-length or without a body. */
+/** An HTTP/1.1 server. */
 export class RawUpstream {
   readonly heads: Head[] = [];
   answer: (head: Head) => Answer = () => ({});
@@ -86,14 +86,35 @@ export class RawUpstream {
   }
 }
 
-/** The first whole message of `text` and what is behind it. */
-function takeMessage(text: string): { head: Head; body: string; rest: string } | undefined {
+interface Message {
+  head: Head;
+  body: string;
+  /** What is behind it. */
+  rest: string;
+}
+
+/** The first whole message of `text`; undefined until all of it is there. */
+function takeMessage(text: string): Message | undefined {
   if (!text.includes(HEAD_END)) return undefined;
   const head = parseHead(text);
-  const length = Number(valuesOf(head, 'content-length')[0] ?? 0);
-  if (text.length < head.bytes + length) return undefined;
-  const end = head.bytes + length;
+  if (valuesOf(head, 'transfer-encoding').includes('chunked')) return takeChunks(text, head);
+  const end = head.bytes + Number(valuesOf(head, 'content-length')[0] ?? 0);
+  if (text.length < end) return undefined;
   return { head, body: text.slice(head.bytes, end), rest: text.slice(end) };
+}
+
+/** Without trailers, which nobody here sends. */
+function takeChunks(text: string, head: Head): Message | undefined {
+  let body = '';
+  for (let at = head.bytes; ;) {
+    const lineEnd = text.indexOf('\r\n', at);
+    const size = parseInt(text.slice(at, lineEnd), 16);
+    const begin = lineEnd + 2;
+    if (lineEnd < 0 || text.length < begin + size + 2) return undefined;
+    body += text.slice(begin, begin + size);
+    at = begin + size + 2;
+    if (size === 0) return { head, body, rest: text.slice(at) };
+  }
 }
 
 function render({ status = 200, fields = [], body = '' }: Answer): string {
@@ -137,7 +158,7 @@ export class RawClient {
     return new RawClient(connect(to.port, to.host));
   }
 
-  /** Sends these bytes (Latin-1) and waits for one answer with a content-length or none. */
+  /** Sends these bytes (Latin-1) and waits for one answer. */
   send(request: string): Promise<RawAnswer> {
     return new Promise<RawAnswer>((resolve, reject) => {
       const timer = setTimeout(() => reject(new Error(`no answer in ${EXCHANGE_MS} ms`)), EXCHANGE_MS);
