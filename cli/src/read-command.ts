@@ -1,0 +1,56 @@
+// What all commands that ask the collector share: options, the client's life, and the form of the answer.
+
+import { InvalidArgumentError, Option, type Command } from 'commander';
+import { Client, collectorAddress, DEFAULT_COLLECTOR } from './client.js';
+import type { Io } from './io.js';
+
+export interface ReadOptions {
+  readonly output: 'table' | 'json';
+  readonly collector?: string;
+}
+
+export interface Asking<T> {
+  readonly client: Client;
+  readonly io: Io;
+  readonly options: T & ReadOptions;
+}
+
+/** Adds `-o` and `--collector`, in this place of the help. */
+export function withReadOptions(command: Command): Command {
+  return command
+    .addOption(new Option('-o, --output <form>', 'form of the answer').choices(['table', 'json']).default('table'))
+    .option('--collector <host:port>', `collector to ask (MESHPULSE_COLLECTOR, else ${DEFAULT_COLLECTOR})`);
+}
+
+/**
+ * Runs a command with a client that is closed afterwards.
+ *
+ * @returns the exit code
+ */
+export async function asking<T extends object>(
+  io: Io,
+  options: T & ReadOptions,
+  work: (asking: Asking<T>) => Promise<number>,
+): Promise<number> {
+  const client = new Client(collectorAddress(options.collector, process.env));
+  try {
+    return await work({ client, io, options });
+  } finally {
+    client.close();
+  }
+}
+
+/** One answer as indented JSON. */
+export const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
+
+/** One object of many, a line each. */
+export const jsonLine = (value: unknown): string => `${JSON.stringify(value)}\n`;
+
+/** Parser of an option that takes a whole number within a range. */
+export function wholeNumber(min: number, max: number): (text: string) => number {
+  return text => {
+    const number = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
+    if (!(number >= min && number <= max)) throw new InvalidArgumentError(`It must be ${min} to ${max}.`);
+    return number;
+  };
+}
