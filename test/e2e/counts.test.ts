@@ -1,11 +1,12 @@
 // Exact equality of three books: what the client saw, what Envoy logged, what the filter reported.
 import { strict as assert } from 'node:assert';
+import { randomBytes } from 'node:crypto';
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Load, type LoadReport } from '../../demo/src/mesh/load.js';
+import { TraceSink } from '../../demo/src/mesh/trace-sink.js';
 import { RowFlag } from '../filter/wire.js';
 import { logEntry, rowEntry, rowStory, tally } from './support/ledger.js';
-import { Http1OddClient, Http2OddClient } from './support/odd-client.js';
+import { Http1OddClient, Http2OddClient, type OddClient } from './support/odd-client.js';
 import { OddMesh } from './support/odd-mesh.js';
 import { oddServices, scenarios, SILENT, type Wire } from './support/scenarios.js';
 
@@ -16,16 +17,23 @@ const LAST_STATUS_MS = 1000;
 const times = (n: number, texts: string[]) => texts.flatMap(text => Array<string>(n).fill(text));
 
 /** One scenario after the other, so that a failure names one; its repetitions at once. */
-async function play(world: OddMesh, wire: Wire): Promise<string[]> {
+async function play(world: OddMesh, wire: Wire, traced: boolean): Promise<string[]> {
   const to = world.mesh.proxy('front').outbound;
   const client = wire.client === 'http1' ? new Http1OddClient(to) : new Http2OddClient(to);
   const seen: string[] = [];
   for (const { name, request, times: n, service = 'back' } of scenarios(wire)) {
-    const sent = Array.from({ length: n }, () => client.send({ host: service, ...request, path: `/${name}` }));
+    const sent = Array.from({ length: n }, () => {
+      const headers = { ...(traced ? { traceparent: traceparent() } : {}), ...request.headers };
+      return client.send({ host: service, ...request, headers, path: `/${name}` });
+    });
     seen.push(...(await Promise.all(sent)).map(({ status }) => `${name} ${status}`));
   }
   client.close();
   return seen;
+}
+
+function traceparent(): string {
+  return `00-${randomBytes(16).toString('hex')}-${randomBytes(8).toString('hex')}-01`;
 }
 
 /** Rows and access log agree, nothing is lost, nothing is left in flight. */
@@ -47,23 +55,34 @@ function nothingLost(world: OddMesh, service: string): void {
 describe('every kind of end is counted', function () {
   this.timeout(60_000);
 
-  for (const mtls of [false, true]) {
-    for (const client of ['http1', 'http2'] as const) {
+  for (const [mtls, traced] of [
+    [false, false],
+    [true, false],
+    [true, true],
+  ] as const) {
+    for (const client of traced ? (['http2'] as const) : (['http1', 'http2'] as const)) {
       const wire: Wire = { client, between: mtls ? 'http2' : 'http1' };
       const list = scenarios(wire);
+      const between = mtls ? 'HTTP/2 with mTLS' : 'plain HTTP/1.1';
 
-      describe(`${client} client, ${mtls ? 'HTTP/2 with mTLS' : 'plain HTTP/1.1'} between proxies, two workers`, () => {
+      describe(`${client} client, ${between} between proxies, two workers${traced ? ', tracing and role order' : ''}`, () => {
         let world: OddMesh;
+        let sink: TraceSink;
         let seen: string[];
         before(async () => {
-          const options = { mtls, without: SILENT, proxy: { concurrency: 2 } };
-          world = await OddMesh.start(oddServices(wire.between), options);
+          sink = await TraceSink.start();
+          const tracing = { provider: 'opentelemetry' as const, sink: sink.address };
+          const proxy = { concurrency: 2, ...(traced ? { tracing } : {}) };
+          world = await OddMesh.start(oddServices(wire.between), { mtls, without: SILENT, proxy });
           await world.recorder.greeted('front', ...CALLEES);
-          seen = await play(world, wire);
+          seen = await play(world, wire, traced);
           await world.idle();
           await sleep(LAST_STATUS_MS);
         });
-        after(() => world.stop());
+        after(async () => {
+          await world.stop();
+          await sink.stop();
+        });
 
         it('the client sees what the scenarios say', () => {
           assert.deepEqual(
@@ -91,7 +110,8 @@ describe('every kind of end is counted', function () {
 });
 
 const LOAD_COUNT = 5000;
-const LOAD_RATE = 1000;
+/** Requests of one protocol that are in work at a time: as fast as the machine is, and no faster. */
+const LOAD_AT_ONCE = 12;
 /** Primes, so that each operation and status has a count of its own. */
 const MIX = [
   { every: 101, operation: 'POST /checkout', method: 'POST', path: '/checkout', status: 500 },
@@ -113,26 +133,14 @@ describe('load is counted', function () {
     );
     try {
       await world.recorder.greeted('front', 'back');
-      const load = (protocol: 'http1' | 'http2') =>
-        Load.start({
-          targets: [world.mesh.proxy('front').outbound],
-          host: 'back',
-          rate: LOAD_RATE,
-          count: LOAD_COUNT,
-          protocol,
-          next: n => {
-            const shot = MIX.find(({ every }) => n % every === 0) ?? MIX[0];
-            if (!shot) throw new Error('no shots');
-            return { ...shot, headers: { 'x-do': JSON.stringify({ status: shot.status }) } };
-          },
-        }).ended();
-      const reports = await Promise.all([load('http1'), load('http2')]);
+      const to = world.mesh.proxy('front').outbound;
+      const seen = await Promise.all([load(new Http1OddClient(to)), load(new Http2OddClient(to))]);
       await world.idle();
-      const expected = merged(reports);
-      assert.equal(Object.keys(expected).length, MIX.length, JSON.stringify(expected));
+      const expected = tally(seen.flat());
+      assert.deepEqual(expected, tally(Array.from({ length: 2 * LOAD_COUNT }, (_, n) => shotOf(n % LOAD_COUNT).story)));
       for (const service of ['front', 'back']) {
         const rows = await world.recorder.rowsOf(service, 2 * LOAD_COUNT, LAST_STATUS_MS);
-        assert.deepEqual(counted(rows.map(row => `${row.operation} ${row.httpStatus}`)), expected, service);
+        assert.deepEqual(tally(rows.map(row => `${row.operation} ${row.httpStatus}`)), expected, service);
         nothingLost(world, service);
         assert.ok(world.recorder.life(service).batches.size >= 2, 'both workers report');
       }
@@ -171,17 +179,26 @@ describe('load is counted', function () {
   });
 });
 
-function counted(texts: string[]): Record<string, number> {
-  return tally(texts);
+function shotOf(n: number) {
+  const shot = MIX.find(({ every }) => n % every === 0);
+  if (!shot) throw new Error('the last of the mix takes every n');
+  return { ...shot, story: `${shot.operation} ${shot.status}` };
 }
 
-function merged(reports: LoadReport[]): Record<string, number> {
-  const texts = reports.flatMap(({ counts }) =>
-    [...counts].flatMap(([operation, statuses]) =>
-      [...statuses].flatMap(([status, n]) => times(n, [`${operation} ${status}`])),
-    ),
-  );
-  return tally(texts);
+/** What came of LOAD_COUNT requests: `operation status`. */
+async function load(client: OddClient): Promise<string[]> {
+  const seen: string[] = [];
+  let next = 0;
+  const worker = async () => {
+    while (next < LOAD_COUNT) {
+      const { operation, method, path, status } = shotOf(next++);
+      const answer = await client.send({ host: 'back', method, path, deed: { status } });
+      seen.push(`${operation} ${answer.status}`);
+    }
+  };
+  await Promise.all(Array.from({ length: LOAD_AT_ONCE }, worker));
+  client.close();
+  return seen;
 }
 
 /** Each call and the event that it caused share their id, and name each other. */
