@@ -115,7 +115,12 @@ export class Sidecar {
       connection: { mtls: false },
       source: { address: '10.0.0.7:50000', port: 50000 },
       destination: { address: '10.96.0.4:80', port: 80 },
-      upstream: { address: '10.0.0.9:8080', port: 8080, request_attempt_count: 1 },
+      upstream: {
+        address: '10.0.0.9:8080',
+        port: 8080,
+        request_attempt_count: 1,
+        uri_san_peer_certificate: 'spiffe://cluster.local/ns/shop/sa/pay',
+      },
     });
   }
 

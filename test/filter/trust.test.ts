@@ -240,12 +240,22 @@ describe('trust', () => {
       assert.equal(exchange.request.get('x-cuid'), undefined);
     });
 
+    /** Of a workload without a proxy in an in-mesh cluster: nothing vouches for it. */
+    const NO_CERTIFICATE: PropertyTree = { upstream: { uri_san_peer_certificate: '', subject_peer_certificate: '' } };
+
     it('pass the callee’s own headers to the application, but no stranger’s', () => {
-      const sidecar = start();
-      const reply = (properties: PropertyTree): Pair[] =>
-        own(sidecar.callOut({ properties }, { headers: SPOOFED }).response?.pairs() ?? []);
+      const reply = (properties: PropertyTree, config = {}): Pair[] =>
+        own(start({ config }).callOut({ properties }, { headers: SPOOFED }).response?.pairs() ?? []);
       assert.equal(reply({})[0]?.[1], PEER_CUID);
       assert.deepEqual(reply(cluster('PassthroughCluster')), []);
+      assert.deepEqual(reply(NO_CERTIFICATE), []);
+      assert.equal(reply(NO_CERTIFICATE, { trust: 'all' })[0]?.[1], PEER_CUID);
+    });
+
+    it('drop duplicates and twins of own headers in responses, whoever sent them', () => {
+      const exchange = start().callOut({}, { headers: inner([...SPOOFED, ...TWINS, ['x-cuid', 'second']]) });
+      const names = own(exchange.response?.pairs() ?? []).map(([name]) => name);
+      assert.deepEqual(names.toSorted(), [...OWN_HEADERS].toSorted());
     });
 
     it('give the event row the callee’s CUID as peer', () => {
