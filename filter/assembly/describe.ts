@@ -6,8 +6,8 @@ import * as h from './core/headers';
 import * as names from './core/names';
 import * as trace from './core/trace';
 import * as host from './host';
-import { notePort } from './identity';
 import { Root } from './roots';
+import * as shares from './shares';
 import { B_IN_MESH, B_PEER_TRUSTED, F_ENTRY, F_GRPC, F_OWN, F_PROBE, F_SHADOW, F_STREAM, INBOUND, OUTBOUND, Stream } from './streams';
 
 const P_MTLS = new Text('connection\0mtls');
@@ -61,7 +61,7 @@ export function describe(s: Stream, root: Root): void {
     s.operation = operation(grpc, 0);
     if (root.portLooks < PORT_LOOKS) {
       root.portLooks++;
-      notePort(host.getNumber(P_PORT.ptr, P_PORT.size, 0) as u32);
+      shares.wantPort(host.getNumber(P_PORT.ptr, P_PORT.size, 0) as u32);
     }
     if (s.event == 0) s.event = newId();
   }

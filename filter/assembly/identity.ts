@@ -26,8 +26,6 @@ let nodeIp: string = '';
 export let vmId: Text = new Text('');
 export let router: bool = false;
 const HELLO_ERRORS_MAX: i32 = 16;
-const PORTS: usize = memory.data(64, 8);
-let portCount: u32 = 0;
 const ID: usize = memory.data(32, 8);
 
 /** The process's life: minted by whichever VM asks first, the same for all. Main thread first, so there is no race. */
@@ -99,11 +97,18 @@ export function identify(config: Config): void {
   if (config.service.length > 0) nodeService = config.service;
 }
 
-/** Something in hello has changed since it was sent. */
-export let helloDue: bool = false;
+/** What of hello has been sent: ports come to light while it runs. */
+let portsTold: u32 = 0;
 
-export function helloSent(): void {
-  helloDue = false;
+function ports(): u32 {
+  let n: u32 = 0;
+  while (n < shares.PORTS_MAX && shares.portAt(n) != 0) n++;
+  return n;
+}
+
+/** Something in hello has changed since it was sent. */
+export function helloDue(): bool {
+  return ports() != portsTold;
 }
 
 const T_DECLARE = new Text('declare_property');
@@ -115,14 +120,6 @@ export function declare(): void {
   const m = host.mark();
   host.callForeign(T_DECLARE.ptr, T_DECLARE.size, changetype<usize>(DECLARATION), DECLARATION.length);
   host.release(m);
-}
-
-export function notePort(port: u32): void {
-  if (port == 0 || port > 65535) return;
-  for (let i: u32 = 0; i < portCount; i++) if (load<u32>(PORTS + i * 4) == port) return;
-  if (portCount >= 16) return;
-  store<u32>(PORTS + portCount++ * 4, port);
-  helloDue = true;
 }
 
 /** Hello with every producer known: goes first on a stream and in every unary request. */
@@ -152,7 +149,8 @@ export function putHello(root: Root): void {
     wire.close(inner);
   }
   wire.putText(14, nodeIp);
-  for (let i: u32 = 0; i < portCount; i++) wire.always(15, load<u32>(PORTS + i * 4));
+  portsTold = ports();
+  for (let i: u32 = 0; i < portsTold; i++) wire.always(15, shares.portAt(i));
   wire.putVarint(16, root.config.intervalMs);
   wire.putVarint(17, root.config.idleMs);
   wire.putVarint(18, root.config.inFlightMs);

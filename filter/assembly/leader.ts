@@ -146,7 +146,6 @@ function greet(root: Root): void {
   identity.putHello(root);
   status.putStatus();
   lastStatusMs = nowMs();
-  identity.helloSent();
   send();
 }
 
@@ -222,7 +221,7 @@ function report(root: Root): void {
     }
     return;
   }
-  if (identity.helloDue) {
+  if (identity.helloDue()) {
     greet(root);
     return;
   }

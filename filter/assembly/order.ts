@@ -11,8 +11,9 @@ import { dropCopies, parsePairs, stampRequest } from './own-headers';
 import { Root } from './roots';
 import { B_COPIES, B_IN_MESH, B_ORDERED, B_STAMP, F_INJECTED, OUTBOUND, Stream } from './streams';
 
-const PENDING: u32 = 16;
-const PENDING_TABLE: usize = memory.data(128, 8); // context id u32, slot u32
+/** Requests that may wait between the two chains: authorisation by another service, an injected delay. */
+const PENDING: u32 = 1024;
+const PENDING_TABLE: usize = memory.data(8192, 8); // context id u32, slot u32
 let pendingAt: u32 = 0;
 
 /** Remembers the stream for the `order` context that follows, most often within the same call of the host. */

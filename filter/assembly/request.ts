@@ -95,10 +95,11 @@ function rewrite(s: Stream, root: Root): void {
     app = readApp(s.callEvent);
     s.bits |= B_COPIES;
   }
-  push(s);
+  const expected = orderExpected(root, s.side);
+  if (expected) push(s);
   // What strangers sent goes at once; what the own application copied can wait for `order`.
   const strange = s.side != OUTBOUND && (h.hostileCount > 0 || (dropOwn && h.ownCount > 0));
-  if (!strange && orderExpected(root, s.side)) {
+  if (!strange && expected) {
     if (stamps) s.bits |= B_STAMP;
     return;
   }

@@ -10,9 +10,8 @@ import * as identity from './identity';
 import { OWN_BYTES_MAX, OWN_NAMES, parsePairs, readApp } from './own-headers';
 import { Root } from './roots';
 import * as status from './status';
-import { B_IN_MESH, B_PEER_TRUSTED, B_RESPONSE, B_SEEN, EDGE, find, INBOUND, OUTBOUND, Stream } from './streams';
+import { B_IN_MESH, B_PEER_TRUSTED, B_RESPONSE, B_SEEN, EDGE, find, INBOUND, Stream } from './streams';
 
-const T_STATUS = new Text(':status');
 const ORCA: usize = memory.data(128, 8);
 const T_ORCA_NAME = new Text('endpoint-load-metrics');
 const T_ORCA_INFLIGHT = new Text('TEXT named_metrics.inflight=');
@@ -25,29 +24,18 @@ export function responseHeaders(context: u32): void {
   if (root.config.role == ROLE_NONE && root.config.edge) removeOwn();
   if (root.config.role != ROLE_FULL || (s.bits & B_SEEN) == 0) return;
   s.bits |= B_RESPONSE;
-  const proven = s.side == INBOUND || ((s.bits & B_IN_MESH) != 0 && (root.config.trustAll || peerProven()));
-  if (s.side == OUTBOUND && proven) {
-    // What a peer in the mesh says passes as it is: two look-ups are cheaper than the whole map.
-    if (host.getHeader(host.RESPONSE_HEADERS, T_STATUS.ptr, T_STATUS.size) == host.OK && parseDecimal(host.dataPtr, host.dataSize)) s.status = parsed as u32;
-    if (host.getHeader(host.RESPONSE_HEADERS, h.T_CUID.ptr, h.T_CUID.size) == host.OK && parseUuid(host.dataPtr, host.dataSize)) {
-      s.calleeHi = uuidHi;
-      s.calleeLo = uuidLo;
-    }
-    return;
-  }
   if (!parsePairs(host.RESPONSE_HEADERS, root)) return;
-  clock();
   if (h.iStatus >= 0 && parseDecimal(h.valuePtr(h.iStatus), h.valueSize(h.iStatus))) s.status = parsed as u32;
   let dropOwn = false;
   if (s.side != INBOUND) {
-    if (proven) {
-      if (h.iCuid >= 0 && parseUuid(h.valuePtr(h.iCuid), h.valueSize(h.iCuid))) {
-        s.calleeHi = uuidHi;
-        s.calleeLo = uuidLo;
-      }
+    const proven = (s.bits & B_IN_MESH) != 0 && h.ownCount > 0 && (root.config.trustAll || peerProven());
+    if (proven && h.iCuid >= 0 && parseUuid(h.valuePtr(h.iCuid), h.valueSize(h.iCuid))) {
+      s.calleeHi = uuidHi;
+      s.calleeLo = uuidLo;
     }
     dropOwn = s.side == EDGE || !proven;
   } else {
+    clock();
     const trusted = (s.bits & B_PEER_TRUSTED) != 0;
     if (h.iOrca >= 0 && fields.readOrca(h.valuePtr(h.iOrca), h.valueSize(h.iOrca))) {
       if (fields.orcaHas & fields.ORCA_QUEUE) status.appQueue(fields.orcaQueue as u64);

@@ -84,8 +84,11 @@ export function reporter(): Root | null {
 export let orderPresent: bool = false;
 
 export function lookForOrder(): void {
+  const before = orderPresent;
   orderPresent = false;
   for (let i = 0; i < roots.length; i++) if (!roots[i].dead && roots[i].config.role == ROLE_ORDER) orderPresent = true;
+  // What was learned without it is out of date.
+  if (orderPresent && !before) for (let i = 0; i < roots.length; i++) roots[i].orderMissed = 0;
 }
 
 /** Will `order` follow this request upstream? As learned; before that, if there is one at all. */

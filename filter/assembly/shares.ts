@@ -11,7 +11,8 @@
 //   16  lease u64      monotonic ms at which the leader's lease ends
 //   24  interval u32   the collector's wish, ms; 0 = none
 //   32  until u64      monotonic ms at which the wish ends
-//   40  entries, 128 bytes each:
+//   40  ports u16 x 16: where the instance was seen to listen
+//   72  entries, 128 bytes each:
 //       0 id u64 · 8 stamp (monotonic ms) u64 · 16 next seq u64 · 24 acked seq u64 · 32 dropped u64
 //       40 batched u64 · 48 in flight u32 · 52 calls u32 · 56 streams u32 · 60 requests u32
 //       64 failures u32 · 68 wait p50 ms u32 · 72 duration p50 us u32 · 76 queue u32 · 80 queue stamp u64
@@ -20,7 +21,7 @@
 import { Text } from './bytes';
 import * as host from './host';
 
-const HEADER: u32 = 40;
+const HEADER: u32 = 72;
 const ENTRY: u32 = 128;
 /** VMs of one process that take part; further ones count only for themselves. */
 export const VMS_MAX: u32 = 128;
@@ -33,7 +34,7 @@ export const UNKNOWN: u32 = 0xffffffff;
 export const APP_FRESH_MS: u64 = 30000;
 
 const KEY = new Text('meshpulse.vms');
-const TABLE: usize = memory.data(16432, 16);
+const TABLE: usize = memory.data(16464, 16);
 const CAS_TRIES: u32 = 8;
 
 @unmanaged
@@ -130,6 +131,36 @@ export function wantLease(id: u64, untilMs: u64): void {
   newLeaseMs = untilMs;
 }
 
+/** Ports remembered of one instance. */
+export const PORTS_MAX: u32 = 16;
+const SEEN_PORTS: usize = memory.data(32, 8);
+let seenPorts: u32 = 0;
+
+/** Adds a port to what all VMs know. */
+export function wantPort(port: u32): void {
+  if (port == 0 || port > 65535 || seenPorts >= PORTS_MAX) return;
+  for (let i: u32 = 0; i < seenPorts; i++) if (load<u16>(SEEN_PORTS + i * 2) == port) return;
+  store<u16>(SEEN_PORTS + seenPorts++ * 2, port as u16);
+}
+
+function mergePorts(): void {
+  for (let s: u32 = 0; s < seenPorts; s++) {
+    const port = load<u16>(SEEN_PORTS + s * 2);
+    for (let i: u32 = 0; i < PORTS_MAX; i++) {
+      const known = portAt(i);
+      if (known == port) break;
+      if (known != 0) continue;
+      store<u16>(TABLE + 40 + i * 2, port);
+      break;
+    }
+  }
+}
+
+/** The `i`-th port, 0 = none. */
+export function portAt(i: u32): u32 {
+  return load<u16>(TABLE + 40 + i * 2) as u32;
+}
+
 let setWish: bool = false;
 let newWish: u32 = 0;
 let newWishUntilMs: u64 = 0;
@@ -214,6 +245,7 @@ function merge(nowMs: u64): void {
       store<u64>(TABLE, newLeaseMs, 16);
     }
   }
+  mergePorts();
   if (setWish) {
     store<u32>(TABLE, newWish, 24);
     store<u64>(TABLE, newWishUntilMs, 32);
