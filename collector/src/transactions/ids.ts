@@ -21,18 +21,18 @@ export function candidates(text: string): Candidate[] {
   const hex = text.toLowerCase();
   if (/^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(hex)) {
     const id = idOfHex(hex.replaceAll('-', ''));
-    found.push({ index: 'request', id: masked(id) }, { index: 'key', id });
+    found.push({ index: 'request', id }, { index: 'key', id });
   } else if (/^[0-9a-f]{1,32}$/.test(hex)) {
     const id = idOfHex(hex);
     if (hex.length === 16) found.push({ index: 'event', id });
     found.push({ index: 'key', id });
-    if (hex.length === 32) found.push({ index: 'request', id: masked(id) });
+    if (hex.length === 32) found.push({ index: 'request', id });
   }
   if (/^\d{1,20}$/.test(text) && BigInt(text) < 1n << 64n) {
     found.push({ index: 'key', id: idOfHex(BigInt(text).toString(16)) });
   }
   const hash = hashed(text);
-  found.push({ index: 'key', id: hash }, { index: 'request', id: masked(hash) });
+  found.push({ index: 'key', id: hash }, { index: 'request', id: hash });
   return found;
 }
 
@@ -55,8 +55,6 @@ export const hexOfId = (id: Id): string => hexOfWords(id[0], id[1]) + hexOfWords
  * differ there from hop to hop: it is compared without that digit.
  */
 export const maskedWord = (secondWord: number): number => (secondWord & 0xffff0fff) >>> 0;
-
-const masked = (id: Id): Id => [id[0], maskedWord(id[1]), id[2], id[3]];
 
 /** An x-request-id as it was sent if it was a UUID, else its hash as 32 hex digits. */
 export function requestIdText(id: Id): string {

@@ -217,6 +217,7 @@ export class Transactions implements TransactionsPort {
     transaction.unlinkedFound = countUnlinked(roots, cuid => this.servers.serves(cuid, transaction.startedUs));
     transaction.stage = STAGE.SETTLED;
     this.table.shelve(transaction, 'settled');
+    this.touched(transaction);
   }
 
   /** Quiet for so long that nothing more is expected: what was found when it settled is final. */

@@ -14,7 +14,7 @@ import {
 } from '../ingest/columns.js';
 import type { InFlight, InFlightList } from '../ingest/report.js';
 import type { InstanceRef, RowBatch } from '../ingest/transactions-port.js';
-import { idOfHex, maskedWord, type Id } from './ids.js';
+import { idOfHex, type Id } from './ids.js';
 import { InFlightLists } from './in-flight.js';
 import { foldSpan, ROW_STATE, type NewRow } from './rows.js';
 import { ROWS_MAX, type Table } from './table.js';
@@ -120,11 +120,7 @@ export class Intake {
 
   private join(row: NewRow, key: Id, request: Id, source: number, text: string): Transaction {
     const event: Id = [0, 0, row.eventHigh, row.eventLow];
-    const transaction = this.table.join({
-      key,
-      request: [request[0], maskedWord(request[1]), request[2], request[3]],
-      event,
-    });
+    const transaction = this.table.join({ key, request, event });
     const startUs = row.endUs - row.durationUs - row.offsetUs;
     const hasKey = (key[0] | key[1] | key[2] | key[3]) !== 0;
     transaction.offerKey(hasKey ? key : event, hasKey ? source : 0, text, startUs);

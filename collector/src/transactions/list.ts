@@ -52,9 +52,13 @@ export function list(table: Table, request: ListRequest, nowUs: number): Listed 
   return { transactions, nextPageToken: found.length > pageSize && last !== undefined ? token(last) : '', sinceUs };
 }
 
-/** Whether a transaction is in one of the states and touched the service or namespace. */
+/**
+ * Whether a transaction is in one of the states and touched the service or namespace. What is made of
+ * probes, shadows and our own requests alone is no business request: it is found by its id only.
+ */
 export function passes(table: Table, transaction: Transaction, filter: Filter): boolean {
   const { states = [], service = '', namespace = '' } = filter;
+  if (!transaction.evidence) return false;
   if (states.length > 0 && !states.includes(`TRANSACTION_STATE_${transaction.state}`)) return false;
   if (service === '' && namespace === '') return true;
   for (const row of table.rowsOf(transaction)) {

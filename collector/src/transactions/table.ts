@@ -1,9 +1,9 @@
 // All transactions that are kept: found by any of their ids, joined when a row carries the ids of two,
 // and given up in order when time or room is over.
 
-import type { Id } from './ids.js';
+import { maskedWord, type Id } from './ids.js';
 import { IdIndex, NONE } from './id-index.js';
-import { ROW_STATE, Rows, type Row } from './rows.js';
+import { Rows, type Row } from './rows.js';
 import { IDS_MAX, Transaction, type IndexedId, type Shelf } from './transaction.js';
 
 /** Rows of one transaction: 512 events, each with the caller's side of it. */
@@ -16,10 +16,11 @@ const ROWS_MEAN = 20;
 const FAILED_SHARE = 0.5;
 const NOISE_SHARE = 0.05;
 
+type IndexName = IndexedId['index'] | 'event';
+
 /** The ids of one row; [0, 0, 0, 0] = it has none of this sort. */
 export interface RowIds {
   readonly key: Id;
-  /** Masked: see ids.ts. */
   readonly request: Id;
   /** The first two words are 0. */
   readonly event: Id;
@@ -50,7 +51,7 @@ export class Table {
   evictedBeginUs = 0;
   private readonly slots: (Transaction | undefined)[] = [];
   private readonly freeSlots: number[] = [];
-  private readonly indexes: Readonly<Record<IndexedId['index'] | 'event', IdIndex>>;
+  private readonly indexes: Readonly<Record<IndexName, IdIndex>>;
   private serial = 0;
   private count = 0;
 
@@ -69,8 +70,8 @@ export class Table {
     for (const transaction of this.slots) if (transaction !== undefined) yield transaction;
   }
 
-  find(index: 'key' | 'request' | 'event', id: Id): Transaction | undefined {
-    const slot = this.indexes[index].get(id[0], id[1], id[2], id[3]);
+  find(index: IndexName, id: Id): Transaction | undefined {
+    const slot = this.indexes[index].get(id[0], secondWord(index, id), id[2], id[3]);
     return slot === NONE ? undefined : this.slots[slot];
   }
 
@@ -142,10 +143,13 @@ export class Table {
   }
 
   private register(transaction: Transaction, index: IndexedId['index'], id: Id): void {
-    if (isNone(id) || transaction.ids.length >= IDS_MAX) return;
-    if (this.indexes[index].get(id[0], id[1], id[2], id[3]) !== NONE) return;
-    this.indexes[index].set(id[0], id[1], id[2], id[3], transaction.slot);
+    if (isNone(id) || transaction.ids.length >= IDS_MAX || this.find(index, id) !== undefined) return;
+    this.point({ index, id }, transaction);
     transaction.ids.push({ index, id });
+  }
+
+  private point({ index, id }: IndexedId, transaction: Transaction): void {
+    this.indexes[index].set(id[0], secondWord(index, id), id[2], id[3], transaction.slot);
   }
 
   /** By request id; not when that would be the only link of a new key to a transaction with too many. */
@@ -177,9 +181,9 @@ export class Table {
       into.first = from.first;
     }
     into.rows += from.rows;
-    for (const { index, id } of from.ids) {
-      this.indexes[index].set(id[0], id[1], id[2], id[3], into.slot);
-      into.ids.push({ index, id });
+    for (const id of from.ids) {
+      this.point(id, into);
+      into.ids.push(id);
     }
     into.absorb(from);
     from.mergedInto = into;
@@ -215,7 +219,9 @@ export class Table {
       this.indexes.event.delete(0, 0, this.rows.eventHigh(row), this.rows.eventLow(row), slot);
     }
     this.rows.freeList(transaction.first);
-    for (const { index, id } of transaction.ids) this.indexes[index].delete(id[0], id[1], id[2], id[3], slot);
+    for (const { index, id } of transaction.ids) {
+      this.indexes[index].delete(id[0], secondWord(index, id), id[2], id[3], slot);
+    }
     this.forget(transaction);
   }
 
@@ -227,7 +233,7 @@ export class Table {
   }
 }
 
-export const isNone = (id: Id): boolean => (id[0] | id[1] | id[2] | id[3]) === 0;
+/** Request ids are compared without the digit in which Envoy packs the trace reason, but kept as they are. */
+const secondWord = (index: IndexName, id: Id): number => (index === 'request' ? maskedWord(id[1]) : id[1]);
 
-/** Whether a row runs, or its end is not known. */
-export const isOpen = (state: number): boolean => state !== ROW_STATE.ENDED;
+export const isNone = (id: Id): boolean => (id[0] | id[1] | id[2] | id[3]) === 0;

@@ -106,8 +106,9 @@ export class Transaction {
   get state(): StateName {
     if (this.entriesRunning > 0) return 'RUNNING';
     if (this.entriesEnded > 0) return stateOf(this.entryOutcome);
-    if (this.running > 0 || this.stage !== STAGE.FINAL) return 'RUNNING';
-    return this.endedWithoutEntry;
+    if (this.running > 0 || this.stage === STAGE.ARRIVING) return 'RUNNING';
+    // All that was heard of has ended. An entry may run on above it, and be told of later.
+    return this.stage === STAGE.FINAL ? this.endedWithoutEntry : 'UNSPECIFIED';
   }
 
   /**

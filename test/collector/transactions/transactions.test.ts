@@ -161,6 +161,7 @@ describe('transactions', () => {
         assert.equal(shown.key, KEY, 'a trace context is the better key');
         assert.equal(shown.keySource, 'KEY_SOURCE_TRACEPARENT');
         assert.equal(world.get(REQUEST_TRACED).key, KEY);
+        assert.ok([REQUEST, REQUEST_TRACED].includes(shown.requestIds[0]!), 'ids are shown as they were sent');
       }),
       { numRuns: 100 },
     );
@@ -338,7 +339,9 @@ describe('transactions', () => {
       peerService: 'b.x.svc.cluster.local',
     });
     assert.equal(world.get(KEY).state, 'TRANSACTION_STATE_RUNNING');
-    world.pass(11);
+    world.pass(5);
+    assert.equal(world.get(KEY).state, 'TRANSACTION_STATE_UNSPECIFIED');
+    world.pass(6);
     assert.equal(world.get(KEY).state, 'TRANSACTION_STATE_FAILED');
     assert.equal(world.get(KEY).kind, '');
     assert.equal(world.get(KEY).events[0]?.callOnly, true);
@@ -530,6 +533,13 @@ describe('lists of transactions', () => {
     assert.equal(keys({ service: 'even.x' }), 13);
     assert.equal(keys({ namespace: 'y' }), 12);
     assert.equal(keys({ service: 'nobody' }), 0);
+  });
+
+  it('leave out probes and our own requests, which an id still finds', () => {
+    const world = new World();
+    world.rows('a', { key: KEY, event: '1', start: 0, duration: 5, flags: ENTRY | PROBE });
+    assert.deepEqual(world.list().transactions, []);
+    assert.deepEqual(world.get(KEY).events[0]?.labels, ['probe']);
   });
 
   it('refuse a page token of somebody else', () => {
