@@ -30,6 +30,8 @@ const RECOVERY_MS = 40_000;
 const FALLBACK_AFTER_MS = 20_000;
 const STREAM_AGAIN_MS = 60_000;
 const SLACK_MS = 10_000;
+/** Without an answer for 15 s although we spoke, a stream counts as dead. */
+const GIVEN_UP_MS = 20_000;
 
 class Stage {
   private constructor(
@@ -185,6 +187,22 @@ describe('a faulty collector', function () {
       }
     });
   }
+
+  it('a stream that swallows everything is given up, and what it swallowed is sent again', async () => {
+    const stage = await Stage.start();
+    try {
+      const { envoy } = stage.world.mesh.proxy('back');
+      const resets = () => envoy.stat(`cluster.${COLLECTOR_CLUSTER}.upstream_rq_tx_reset`);
+      await stage.load(50);
+      stage.link.set({ kind: 'blackhole' });
+      allAnswered(await stage.load(200));
+      await until('the stream given up', GIVEN_UP_MS, async () => ((await resets()) > 0 ? true : undefined));
+      stage.link.set({ kind: 'none' }, true);
+      await stage.nothingLost();
+    } finally {
+      await stage.stop();
+    }
+  });
 
   it('gone for longer than the window holds: the oldest rows go, and their number is told', async () => {
     const stage = await Stage.start();
