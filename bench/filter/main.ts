@@ -26,8 +26,8 @@ const RESULTS = /(<!-- results -->\n)[^]*(<!-- end of results -->)/;
 const { values: flags } = parseArgs({
   options: {
     rounds: { type: 'string', default: '12' },
-    slices: { type: 'string', default: '3' },
-    'slice-ms': { type: 'string', default: '800' },
+    slices: { type: 'string', default: '10' },
+    'slice-ms': { type: 'string', default: '250' },
     'warm-ms': { type: 'string', default: '400' },
     connections: { type: 'string', default: '32' },
     /** Requests per second; default 60 % of the knee. */

@@ -1,7 +1,8 @@
 -- What the Wasm filter puts on the wire, as a Lua filter: trace context to the front, the sender's
 -- CUID, status and call id on requests, the responder's CUID and status on responses, and the CUID
--- for the access log. It reports nothing, reads nothing of what the application says, and checks no
--- size limit. `DIRECTION` ("inbound" or "outbound") is set in front of this text.
+-- for the access log, copies that the application forwarded replaced. It reports nothing, reads nothing
+-- of what the application says, and checks neither size limits nor whether the callee is in the mesh.
+-- `DIRECTION` ("inbound" or "outbound") is set in front of this text.
 --
 -- Written for speed: names are looked up in tables, the list is walked once, headers are rewritten
 -- only when the order is wrong, and trace headers that are in order among themselves stay in place.
@@ -78,9 +79,9 @@ function envoy_on_request(handle)
   order(headers)
   if DIRECTION == "outbound" then
     calls = calls + 1
-    headers:add("x-cuid", CUID)
-    headers:add("x-mp-status", status())
-    headers:add("x-mp-progress", format('%s%08x"', EVENT, calls % 4294967296))
+    headers:replace("x-cuid", CUID)
+    headers:replace("x-mp-status", status())
+    headers:replace("x-mp-progress", format('%s%08x"', EVENT, calls % 4294967296))
   end
   handle:streamInfo():dynamicMetadata():set("envoy.filters.http.lua", "cuid", CUID)
 end
@@ -88,8 +89,8 @@ end
 function envoy_on_response(handle)
   if DIRECTION == "inbound" then
     local headers = handle:headers()
-    headers:add("x-cuid", CUID)
-    headers:add("x-mp-status", status())
+    headers:replace("x-cuid", CUID)
+    headers:replace("x-mp-status", status())
   end
   in_flight = in_flight - 1
 end
