@@ -180,7 +180,7 @@ export class Scenario {
     this.promise(
       'progress, queue and state of a job without traffic',
       shown && seen !== undefined && seen <= PROGRESS_WITHIN_MS && consumer?.refused === 0,
-      seen === undefined ? 'never' : `within ${(seen / 1000).toFixed(1)} s`,
+      seen === undefined ? 'never' : `${atLeast} of ${InvoiceConsumer.OF} done, known within ${seen} ms`,
     );
   }
 
