@@ -19,6 +19,9 @@ const keep = process.env['KEEP'] === '1' || process.argv.includes('--keep');
 /** What must be ended, the latest first. */
 const endings: (() => Promise<void> | void)[] = [];
 let ending: Promise<void> | undefined;
+/** Something was not seen: the logs stay for whoever looks into it. */
+let failed = false;
+const logs: string[] = [];
 
 /** Ends everything that was started, once, however often it is asked for. */
 function end(): Promise<void> {
@@ -46,8 +49,12 @@ async function startCollector(dir: string): Promise<Collector> {
 
 async function startShop(collector: Collector): Promise<Shop> {
   const subnet = await trySubnet('127.0');
-  const shop = await Shop.create({ collector: collector.grpc, ...(subnet ? { subnet } : {}), keepFiles: keep });
-  endings.push(() => shop.stop());
+  const shop = await Shop.create({ collector: collector.grpc, ...(subnet ? { subnet } : {}) });
+  logs.push(shop.mesh.dir);
+  endings.push(() => {
+    shop.mesh.keepFiles = failed;
+    return shop.stop();
+  });
   const began = Date.now();
   await shop.start();
   const services = [...SERVICES, CONSUMER].map(name => `${name} x${shop.mesh.instances(name).length}`).join(', ');
@@ -59,7 +66,8 @@ async function startShop(collector: Collector): Promise<Shop> {
 
 async function play(): Promise<number> {
   const dir = await mkdtemp(join(tmpdir(), 'meshpulse-demo-'));
-  endings.push(() => rm(dir, { recursive: true, force: true }));
+  endings.push(() => (failed ? undefined : rm(dir, { recursive: true, force: true })));
+  logs.push(dir);
   const collector = await startCollector(dir);
   const shop = await startShop(collector);
   const view = new CollectorView(collector);
@@ -90,12 +98,17 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 
 try {
   const unseen = await play();
+  failed = unseen > 0;
   await end();
-  process.exitCode = unseen === 0 ? 0 : 1;
 } catch (error) {
+  // What was cut off by an interrupt is no news.
   if (!ending) {
     console.error(error);
+    failed = true;
     await end();
-    process.exitCode = 1;
   }
+}
+if (failed) {
+  screen.note(`logs stay in ${logs.join(' and ')}`);
+  process.exitCode = 1;
 }

@@ -59,13 +59,13 @@ export interface MeshOptions {
   mtls?: boolean;
   /** Addresses; default: the first free 127.N. The mesh releases it at the end. */
   subnet?: Subnet;
-  /** Keep the directory with configurations and logs after `stop`. */
-  keepFiles?: boolean;
   logLevel?: string;
 }
 
 export class Mesh {
   readonly proxies: Proxy[] = [];
+  /** Leave the directory with configurations and logs behind at `stop`. */
+  keepFiles = false;
 
   private constructor(
     readonly options: MeshOptions,
@@ -105,7 +105,7 @@ export class Mesh {
   async stop(how: 'stop' | 'kill' = 'stop'): Promise<void> {
     await Promise.all(this.proxies.map(proxy => (how === 'kill' ? proxy.kill() : proxy.stop())));
     this.subnet.release();
-    if (!this.options.keepFiles) await rm(this.dir, { recursive: true, force: true });
+    if (!this.keepFiles) await rm(this.dir, { recursive: true, force: true });
   }
 
   namespaceOf(spec: ServiceSpec): string {

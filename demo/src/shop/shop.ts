@@ -14,7 +14,6 @@ export const CONSUMER = 'invoices';
 export interface ShopOptions {
   collector: Address;
   subnet?: Subnet;
-  keepFiles: boolean;
 }
 
 /** The headers of one request as an application saw them. */
@@ -41,7 +40,6 @@ export class Shop {
     const mesh = await Mesh.create({
       namespace: NAMESPACE,
       collector: options.collector,
-      keepFiles: options.keepFiles,
       ...(options.subnet ? { subnet: options.subnet } : {}),
       externals: [{ host: BANK, address: bankAddress }],
       services: [
