@@ -23,8 +23,9 @@ build/meshpulse.wasm: $(FILTER_SOURCES)
 build-ts: ## TypeScript into build/js
 	npx --no-install tsc -p tsconfig.json
 
-test: setup build lint ## set up, build, lint, and run every test of test/**/*.test.ts
-	@scripts/test.sh test
+# A fault of style fails the run, but hides no test.
+test: setup build ## set up, build, lint, and run every test of test/**/*.test.ts
+	@$(MAKE) --no-print-directory lint; lint=$$?; scripts/test.sh test && exit $$lint
 
 test-long: setup build ## the longer suites: test/**/*.long.ts, and full counts in the others (TEST_LONG=1)
 	@TEST_LONG=1 scripts/test.sh long
