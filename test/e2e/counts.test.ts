@@ -48,6 +48,7 @@ async function booksAgree(world: OddMesh, services: string[]): Promise<void> {
 function nothingLost(world: OddMesh, service: string): void {
   const life = world.recorder.life(service);
   assert.deepEqual(life.lost, { batches: 0, rows: 0 }, service);
+  assert.deepEqual(world.recorder.faults, []);
   const last = life.statuses.at(-1)?.status;
   assert.deepEqual([last?.inFlight, last?.callsInFlight, last?.streamsOpen], [0, 0, 0], `in flight at ${service}`);
 }

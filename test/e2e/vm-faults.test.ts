@@ -26,7 +26,7 @@ const SHARE_GONE_MS = 5000 + 1000;
 /** A report, a tick and a hand-over. */
 const LAST_REPORT_MS = 1000;
 /** Compiling the module may have to come first. */
-const BUILD_MS = 60_000;
+const BUILD_MS = 180_000;
 
 interface Seen {
   startedMs: number;

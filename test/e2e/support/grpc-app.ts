@@ -31,6 +31,9 @@ const ECHO = {
   Down: method('Down', false, true),
   Both: method('Both', true, true),
 };
+/** Time in which a cancellation arrives behind the end of the client's half. */
+const CANCEL_MS = 200;
+
 /** The request's first byte is the gRPC status to answer; the second, how many messages to send. */
 const statusOf = (bytes: Buffer) => bytes[0] ?? 0;
 
@@ -53,7 +56,8 @@ export class GrpcApp {
       },
       Both: (call: ServerDuplexStream<Buffer, Buffer>) => {
         call.on('data', (bytes: Buffer) => call.write(bytes));
-        call.on('end', () => call.end());
+        // A client that cancels may end its half first: the cancellation has to be here before the answer.
+        call.on('end', () => setTimeout(() => call.end(), CANCEL_MS));
       },
     });
     await new Promise<void>((resolve, reject) => {
