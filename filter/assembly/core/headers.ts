@@ -35,6 +35,8 @@ const REPEATED: i32 = -2;
 export let count: u32 = 0;
 /** Of all fields: sum of name and value sizes, as Envoy counts a header block. */
 export let bytes: u32 = 0;
+/** Of those, of the pseudo headers other than :authority, which HTTP/1 writes as a field. */
+let lineBytes: u32 = 0;
 
 export let iMethod: i32 = -1;
 export let iPath: i32 = -1;
@@ -182,6 +184,7 @@ export function parse(ptr: usize, size: u32, trace: usize, transactionHeader: Te
     if (c == 0x3a) {
       k = K_PSEUDO;
       pseudo(i, name, ns);
+      if (iAuthority != i) lineBytes += ns + vs;
     } else if (ns > 1) {
       k = classify(i, name, ns, c);
       if (k == K_OTHER && load<u8>(trace + c) != 0) k = traceKind(trace, name, ns);
@@ -199,7 +202,7 @@ export function parse(ptr: usize, size: u32, trace: usize, transactionHeader: Te
 }
 
 function reset(): void {
-  count = 0; bytes = 0; stampCount = 0; ownCount = 0; hostileCount = 0; disordered = false;
+  count = 0; bytes = 0; lineBytes = 0; stampCount = 0; ownCount = 0; hostileCount = 0; disordered = false;
   iMethod = -1; iPath = -1; iAuthority = -1; iStatus = -1; iRequestId = -1; iContentType = -1; iUserAgent = -1; iUpgrade = -1;
   iAttempt = -1; iGrpcStatus = -1; iOrca = -1; iTraceparent = -1; iB3 = -1; iXB3Trace = -1; iXB3Span = -1; iUber = -1; iSw8 = -1;
   iCloud = -1; iDatadog = -1; iDatadogParent = -1; iTransaction = -1; iCuid = -1; iMpStatus = -1; iMpProgress = -1; iMpRollback = -1;
@@ -308,12 +311,14 @@ export function clearStamps(): void {
 /** What Envoy's router adds behind a downstream filter: attempt count, expected timeout, original path, trace context. */
 const ROUTER_FIELDS: u32 = 8;
 const ROUTER_BYTES: u32 = 400;
+/** `:authority` is longer than `host`, bytes. */
+const AUTHORITY_BYTES: u32 = 6;
 /** Request line beside the pseudo headers' bytes. */
 const LINE_BYTES: u32 = 16;
 
 /**
  * Could the pending stamps push the request past 100 fields or across a usual size limit? Servers count
- * names and values with or without `: ` and CRLF, and with `later` the router still adds its own, so
+ * names and values with or without `: ` and CRLF, and the request line or not, and with `later` the router still adds its own, so
  * the answer is yes when a limit lies anywhere between the least and the most.
  */
 export function stampsBreak(later: bool): bool {
@@ -323,7 +328,7 @@ export function stampsBreak(later: bool): bool {
   const most = bytes + added + (count + stampCount) * 4 + LINE_BYTES + (later ? ROUTER_BYTES : 0);
   for (let l = 0; l < 4; l++) {
     const limit = unchecked(LIMITS[l]);
-    if (bytes <= limit && most > limit) return true;
+    if (bytes - lineBytes <= limit + AUTHORITY_BYTES && most > limit) return true;
   }
   return false;
 }
