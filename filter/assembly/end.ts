@@ -10,6 +10,7 @@ import { describe } from './describe';
 import * as doubts from './doubts';
 import * as host from './host';
 import * as identity from './identity';
+import { learn } from './injected';
 import { parsePairs } from './own-headers';
 import { orderExpected, reporting, Root, sideOf } from './roots';
 import * as status from './status';
@@ -59,6 +60,7 @@ export function log(context: u32): void {
     s.flags |= F_UNSEEN;
   }
   settle(s);
+  learn(s, root);
   finish(s, root);
 }
 

@@ -13,7 +13,7 @@ import * as trace from './core/trace';
 import { describe } from './describe';
 import * as doubts from './doubts';
 import * as host from './host';
-import * as identity from './identity';
+import * as inject from './injected';
 import { order, push } from './order';
 import { clean, dropCopies, parsePairs, readApp, stampRequest } from './own-headers';
 import { orderExpected, Root, sideOf } from './roots';
@@ -103,6 +103,7 @@ function rewrite(s: Stream, root: Root): void {
     if (stamps) s.bits |= B_STAMP;
     return;
   }
+  inject.expect(s, root);
   if ((s.bits & B_COPIES) != 0) dropCopies(mesh);
   if (stamps) stampRequest(s, root, app);
   if (h.stampsPending() > 0 && h.stampsBreak(true)) {

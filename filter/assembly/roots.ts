@@ -24,6 +24,8 @@ export class Root {
   /** Hash of the settings' text: their faults are told once per process. */
   configHash: u64 = 0;
   faultsTold: bool = true;
+  /** What Envoy's tracer adds, by shape of the request; see injected.ts. */
+  injected: usize = 0;
   dead: bool = false;
   streams: u32 = 0;
   /** Requests whose destination port was looked at: a few tell every port there is. */
@@ -47,6 +49,7 @@ export function createRoot(id: u32): void {
   for (let i = roots.length - 1; i >= 0; i--) {
     if (roots[i].dead && roots[i].streams == 0) {
       if (roots[i].trace != 0) heap.free(roots[i].trace);
+      if (roots[i].injected != 0) heap.free(roots[i].injected);
       if (roots[i].facts != 0) heap.free(roots[i].facts);
       if (lastRoot === roots[i]) lastRoot = null;
       roots.splice(i, 1);

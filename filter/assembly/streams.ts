@@ -41,6 +41,7 @@ export const B_ORDERED: u32 = 128; // `order` has seen it
 export const B_RESPONSE: u32 = 256;
 export const B_LISTED: u32 = 512;
 export const B_LOGGED: u32 = 2048;
+export const B_PLACED: u32 = 8192; // an empty trace header holds a place
 export const B_COPIES: u32 = 4096; // the application sent own headers
 
 /** Where one direction of a gRPC body is. */
@@ -81,7 +82,7 @@ export class Stream {
   status: u32;
   attempts: u32;
   side: i32;
-  free: u32;
+  lacked: u32; // trace headers that the request did not have, see injected.ts
   // Two Frames in place.
   requestFrames: u64;
   requestFrames1: u64;

@@ -8,6 +8,7 @@ import * as names from './core/names';
 import * as doubts from './doubts';
 import * as host from './host';
 import * as identity from './identity';
+import { INJECTED_BYTES } from './injected';
 import * as jobs from './jobs';
 import * as leader from './leader';
 import { createRoot, lookForOrder, reporter, reporting, Root, rootOf, roots, setReporting } from './roots';
@@ -60,6 +61,8 @@ export function configure(id: u32, size: u32): void {
   if (root.trace != 0) heap.free(root.trace);
   root.trace = heap.alloc(compiledSize(config.traceHeaders.length));
   compile(config.traceHeaders, root.trace);
+  if (root.injected == 0) root.injected = heap.alloc(INJECTED_BYTES);
+  memory.fill(root.injected, 0, INJECTED_BYTES);
   root.side = config.edge || (identity.router && config.direction == 0) ? 3 : config.direction;
   root.factsUntilMs = 0;
   root.dead = false;

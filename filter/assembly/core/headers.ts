@@ -285,6 +285,31 @@ function own(i: i32, name: usize, text: Text): u32 {
   return K_OWN;
 }
 
+/** Position of the first field of that name, or -1. */
+export function indexOf(name: usize, size: u32): i32 {
+  for (let i: u32 = 0; i < count; i++) if (nameSize(i) == size && same(namePtr(i), name, size)) return i;
+  return -1;
+}
+
+/**
+ * Adds an empty trace header, to be moved to its place by `write`. `name` is followed by two NULs. False
+ * when trace.headers does not have it.
+ */
+export function addTrace(trace: usize, name: usize, size: u32): bool {
+  const k = count < PAIRS_MAX ? traceKind(trace, name, size) : K_OTHER;
+  if (k == K_OTHER) return false;
+  const row = TABLE + (count as usize) * ROW;
+  store<u32>(row, name as u32);
+  store<u32>(row, size, 4);
+  store<u32>(row, (name + size + 1) as u32, 8);
+  store<u32>(row, 0, 12);
+  store<u32>(row, k, 16);
+  count++;
+  bytes += size;
+  disordered = true;
+  return true;
+}
+
 /** Adds a header to what `write` appends. */
 export function stamp(name: Text, value: usize, size: u32): void {
   if (stampCount >= STAMPS_MAX || size == 0) return;
