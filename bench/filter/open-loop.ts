@@ -46,13 +46,16 @@ export class OpenLoop {
     const run = new Run(ratePerSecond, durationMs, random);
     this.idle.length = 0;
     for (const connection of this.connections) {
+      // What the last run gave up waiting for may still come, and is nobody's then.
+      let stale = connection.busy;
       connection.onAnswer = (dueMs, ok) => {
-        run.done(dueMs, ok);
+        if (!stale) run.done(dueMs, ok);
+        stale = false;
         const next = run.takeWaiting();
         if (next === undefined) this.idle.push(connection);
         else connection.send(next, this.serial++);
       };
-      this.idle.push(connection);
+      if (!stale) this.idle.push(connection);
     }
     await run.drive(dueMs => {
       const connection = this.idle.pop();
@@ -124,6 +127,8 @@ class Run {
 
 class Connection {
   onAnswer: (dueMs: number, ok: boolean) => void = () => undefined;
+  /** Waits for an answer. */
+  busy = false;
   private dueMs = 0;
   /** Bytes of the answer so far, at the front of `buffer`. */
   private have = 0;
@@ -155,6 +160,7 @@ class Connection {
   }
 
   send(dueMs: number, serial: number): void {
+    this.busy = true;
     this.dueMs = dueMs;
     this.have = 0;
     const digits = serial.toString(16).padStart(SERIAL_DIGITS, '0');
@@ -177,6 +183,7 @@ class Connection {
     const head = this.buffer.subarray(0, this.have).indexOf(HEAD_END);
     if (head < 0 || this.have < head + HEAD_END.length + RESPONSE_BODY_BYTES) return true;
     this.head = head;
+    this.busy = false;
     this.onAnswer(this.dueMs, this.buffer.compare(STATUS_OK, 0, STATUS_OK.length, 0, STATUS_OK.length) === 0);
     return true;
   }
