@@ -59,12 +59,22 @@ export function isDigit(c: u8): bool {
   return c >= 48 && c <= 57;
 }
 
+const HEX_DIGITS: StaticArray<u8> = hexDigits();
+
+function hexDigits(): StaticArray<u8> {
+  const table = new StaticArray<u8>(256);
+  for (let c = 0; c < 256; c++) {
+    const l = c | 0x20;
+    table[c] = c >= 48 && c <= 57 ? ((c - 48) as u8) : l >= 97 && l <= 102 ? ((l - 87) as u8) : 255;
+  }
+  return table;
+}
+
 /** 0..15, or 255. Lower and upper case. */
+// @ts-ignore: decorator
+@inline
 export function hexDigit(c: u8): u8 {
-  if (c >= 48 && c <= 57) return c - 48;
-  const l = c | 0x20;
-  if (l >= 97 && l <= 102) return l - 87;
-  return 255;
+  return load<u8>(changetype<usize>(HEX_DIGITS) + (c as usize));
 }
 
 export let parsed: u64 = 0;

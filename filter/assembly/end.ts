@@ -15,7 +15,7 @@ import { parsePairs } from './own-headers';
 import { orderExpected, reporting, Root, sideOf } from './roots';
 import * as status from './status';
 import {
-  B_IN_MESH, B_LOGGED, B_ORDERED, B_SEEN, B_STAMP, EDGE, F_CALL, F_ENTRY, F_EXTERNAL, F_GRPC, F_LOCAL_REPLY, F_STREAM, F_UNSEEN, find, INBOUND, OUTBOUND, settle, Stream,
+  B_IN_MESH, B_LOGGED, B_ORDERED, B_PRIVATE, B_SEEN, B_STAMP, EDGE, F_CALL, F_ENTRY, F_EXTERNAL, F_GRPC, F_LOCAL_REPLY, F_STREAM, F_UNSEEN, find, INBOUND, OUTBOUND, settle, Stream,
 } from './streams';
 
 const O_OK: u32 = 1;
@@ -60,6 +60,7 @@ export function log(context: u32): void {
     s.flags |= F_UNSEEN;
   }
   settle(s);
+  if ((s.bits & B_PRIVATE) != 0) return; // calls nobody
   learn(s, root);
   finish(s, root);
 }

@@ -102,7 +102,7 @@ export function proxy_on_log(context: u32): void {
 }
 
 export function proxy_on_done(context: u32): u32 {
-  if (rootOf(context) === null) return 1;
+  if (streams.find(context) != 0 || rootOf(context) === null) return 1;
   host.enter();
   clock();
   const done = vm.rootDone(context);
@@ -111,11 +111,7 @@ export function proxy_on_done(context: u32): u32 {
 }
 
 export function proxy_on_delete(context: u32): void {
-  if (rootOf(context) !== null) {
-    vm.rootDeleted(context);
-    return;
-  }
   host.enter();
-  streams.remove(context);
+  if (!streams.remove(context)) vm.rootDeleted(context);
   host.leave();
 }

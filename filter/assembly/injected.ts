@@ -17,6 +17,8 @@ import { B_ORDERED, B_PLACED, B_SEEN, F_INJECTED, Stream } from './streams';
 /** Requests of one shape that are looked at before it is taken as not traced. */
 const LOOKS_MAX: u8 = 64;
 const SHAPES: u32 = 8;
+/** Requests that must agree before places are held. */
+const LOOKS_MIN: u8 = 2;
 /** Per shape: names that appear (bit set), looks, off. */
 const SHAPE_BYTES: u32 = 4;
 export const INJECTED_BYTES: u32 = SHAPES * SHAPE_BYTES;
@@ -44,10 +46,11 @@ function lacking(): u32 {
 export function expect(s: Stream, root: Root): void {
   const at = shape(s, root);
   const names = load<u8>(at) as u32;
-  if (load<u8>(at, 2) != 0 || (names == 0 && load<u8>(at, 1) >= LOOKS_MAX)) return;
+  const looks = load<u8>(at, 1);
+  if (load<u8>(at, 2) != 0 || (names == 0 && looks >= LOOKS_MAX)) return;
   s.lacked = lacking();
   const missing = names & s.lacked;
-  if (missing == 0 || h.count + (NAMES.length as u32) > h.FIELDS_MAX) return;
+  if (missing == 0 || looks < LOOKS_MIN || h.count + (NAMES.length as u32) > h.FIELDS_MAX) return;
   for (let i = 0; i < NAMES.length; i++) {
     if ((missing & (1 << i)) != 0 && h.addTrace(root.trace, unchecked(NAMES[i]).ptr, unchecked(NAMES[i]).size - 2)) s.bits |= B_PLACED;
   }
@@ -63,16 +66,17 @@ export function learn(s: Stream, root: Root): void {
   if (looks >= LOOKS_MAX && !bare) return;
   if (looks < LOOKS_MAX) store<u8>(at, looks + 1, 1);
   if (!parsePairs(host.REQUEST_HEADERS, root)) return;
-  let names = load<u8>(at) as u32;
+  let appeared: u32 = 0;
   let empty = false;
   for (let i = 0; i < NAMES.length; i++) {
     if ((s.lacked & (1 << i)) == 0) continue;
     const field = h.indexOf(unchecked(NAMES[i]).ptr, unchecked(NAMES[i]).size - 2);
     if (field < 0) continue;
     if (i != TRACESTATE && h.valueSize(field) == 0) empty = true;
-    names |= 1 << i;
+    appeared |= 1 << i;
   }
-  store<u8>(at, names as u8);
+  // Only what appears each time.
+  store<u8>(at, (looks == 0 ? appeared : (load<u8>(at) as u32) & (appeared | ~s.lacked)) as u8);
   // Injected elsewhere, or not at all this time: places are of no use here.
   if (placed && (empty || h.disordered)) store<u8>(at, 1, 2);
   if (!bare) return;

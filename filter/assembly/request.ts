@@ -19,7 +19,7 @@ import { clean, dropCopies, parsePairs, readApp, stampRequest } from './own-head
 import { orderExpected, Root, sideOf } from './roots';
 import * as status from './status';
 import * as streams from './streams';
-import { B_CALL, B_COPIES, B_EVENT, B_IN_MESH, B_PEER_TRUSTED, B_SEEN, B_STAMP, B_STREAM, EDGE, F_STREAM, find, INBOUND, OUTBOUND, Stream } from './streams';
+import { B_CALL, B_COPIES, B_EVENT, B_IN_MESH, B_PEER_TRUSTED, B_PRIVATE, B_SEEN, B_STAMP, B_STREAM, EDGE, F_STREAM, find, INBOUND, OUTBOUND, Stream } from './streams';
 import { closedPath, wellKnown } from './well-known';
 
 const CONTINUE: u32 = 0;
@@ -61,7 +61,11 @@ export function requestHeaders(context: u32): u32 {
   trace.read();
   describe(s, root);
   if (trapArmed && host.getHeader(host.REQUEST_HEADERS, T_TRAP.ptr, T_TRAP.size) == host.OK) unreachable();
-  if (wellKnown(side) || closedPath(root, side)) return STOP;
+  if (wellKnown(side)) {
+    s.bits |= B_PRIVATE;
+    return STOP;
+  }
+  if (closedPath(root, side)) return STOP;
   enterFlight(s, side);
   rewrite(s, root);
   return CONTINUE;

@@ -42,6 +42,7 @@ export const B_RESPONSE: u32 = 256;
 export const B_LISTED: u32 = 512;
 export const B_LOGGED: u32 = 2048;
 export const B_PLACED: u32 = 8192; // an empty trace header holds a place
+export const B_PRIVATE: u32 = 16384; // answered by the filter itself: no row
 export const B_COPIES: u32 = 4096; // the application sent own headers
 
 /** Where one direction of a gRPC body is. */
@@ -117,7 +118,8 @@ function take(): usize {
   }
   const s = freeList;
   freeList = changetype<Stream>(s).next;
-  memory.fill(s, 0, STREAM_BYTES);
+  // Plain stores: the engine's bulk fill is a call out of the VM.
+  for (let i: u32 = 0; i < STREAM_BYTES; i += 8) store<u64>(s + i, 0);
   return s;
 }
 
@@ -204,9 +206,10 @@ export function create(context: u32, rootId: u32): void {
   link(s);
 }
 
-export function remove(context: u32): void {
+/** False when there is no such stream. */
+export function remove(context: u32): bool {
   const at = find(context);
-  if (at == 0) return;
+  if (at == 0) return false;
   const s = changetype<Stream>(at);
   settle(s);
   const root = changetype<Root>(s.root);
@@ -216,6 +219,7 @@ export function remove(context: u32): void {
   s.context = 0;
   s.next = freeList;
   freeList = at;
+  return true;
 }
 
 /** Takes the stream out of the in-flight numbers, once. */

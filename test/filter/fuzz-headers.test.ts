@@ -82,10 +82,15 @@ function pairs(random: Random): Pair[] {
   return set.slice(0, PAIRS_MAX);
 }
 
-/** As the contract says "the same": value and order among the application's; trace context by value. */
+/**
+ * As the contract says "the same": value and order among the application's; trace context by value, but
+ * for empty fields that hold a place for what Envoy was seen to inject.
+ */
 function assertSame(before: readonly Pair[], after: readonly Pair[], hint: () => string): void {
   assert.deepEqual(application(after), application(before), hint());
-  assert.deepEqual(trace(after).map(String).toSorted(), trace(before).map(String).toSorted(), hint());
+  const had = new Set(before.map(([name]) => name.toLowerCase()));
+  const kept = trace(after).filter(([name, value]) => value !== '' || had.has(name));
+  assert.deepEqual(kept.map(String).toSorted(), trace(before).map(String).toSorted(), hint());
 }
 
 describe('header sets of any bytes', function () {

@@ -285,10 +285,18 @@ function own(i: i32, name: usize, text: Text): u32 {
   return K_OWN;
 }
 
-/** Position of the first field of that name, or -1. */
+/** Position of the first field of that name in whatever case, or -1. `name` is lower case. */
 export function indexOf(name: usize, size: u32): i32 {
-  for (let i: u32 = 0; i < count; i++) if (nameSize(i) == size && same(namePtr(i), name, size)) return i;
+  for (let i: u32 = 0; i < count; i++) if (nameSize(i) == size && alike(namePtr(i), name, size)) return i;
   return -1;
+}
+
+function alike(a: usize, b: usize, size: u32): bool {
+  for (let i: u32 = 0; i < size; i++) {
+    const c = load<u8>(a + i);
+    if ((c >= 65 && c <= 90 ? c | 0x20 : c) != load<u8>(b + i)) return false;
+  }
+  return true;
 }
 
 /**
@@ -406,6 +414,10 @@ export function write(move: bool, dropOwn: bool, dropHostile: bool): bool {
   store<u32>(out, n + stampCount);
   let sizes = out + 4;
   let data = sizes + (n + stampCount) * 8;
+  // Name, NUL, value and NUL lie together in the proxy's buffer, and so do neighbouring fields: what
+  // stays together is copied together.
+  let from: usize = 0;
+  let run: u32 = 0;
   for (let j: u32 = 0; j < n; j++) {
     const row = TABLE + (load<u16>(ORDER + j * 2) as usize) * ROW;
     const ns = load<u32>(row, 4);
@@ -413,10 +425,15 @@ export function write(move: bool, dropOwn: bool, dropHostile: bool): bool {
     store<u32>(sizes, ns);
     store<u32>(sizes, vs, 4);
     sizes += 8;
-    // Name, NUL, value and NUL lie together in the proxy's buffer.
-    copy(data, load<u32>(row), ns + vs + 2);
-    data += ns + vs + 2;
+    const name = load<u32>(row) as usize;
+    if (name == from + run) run += ns + vs + 2;
+    else {
+      data = copy(data, from, run);
+      from = name;
+      run = ns + vs + 2;
+    }
   }
+  data = copy(data, from, run);
   for (let j: u32 = 0; j < stampCount; j++) {
     const at = STAMPS + j * 16;
     const ns = load<u32>(at, 4);
