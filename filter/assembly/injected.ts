@@ -12,14 +12,14 @@ import * as trace from './core/trace';
 import * as host from './host';
 import { parsePairs } from './own-headers';
 import { orderExpected, Root } from './roots';
-import { B_ORDERED, B_PLACED, B_SEEN, F_INJECTED, Stream } from './streams';
+import { B_ORDERED, B_SEEN, F_INJECTED, Stream } from './streams';
 
 /** Requests of one shape that are looked at before it is taken as not traced. */
 const LOOKS_MAX: u8 = 64;
-const SHAPES: u32 = 8;
+const SHAPES: u32 = 16;
 /** Requests that must agree before places are held. */
 const LOOKS_MIN: u8 = 2;
-/** Per shape: names that appear (bit set), looks, off. */
+/** Per shape: names that appear (bit set), looks, off, names that were missing so far. */
 const SHAPE_BYTES: u32 = 4;
 export const INJECTED_BYTES: u32 = SHAPES * SHAPE_BYTES;
 
@@ -30,9 +30,10 @@ const NAMES: Text[] = [
 ];
 const TRACESTATE: i32 = 1;
 
-function shape(s: Stream, root: Root): usize {
-  const context = s.source != trace.KEY_NONE && s.source != trace.KEY_REQUEST_ID && (s.flags & F_INJECTED) == 0;
-  return root.injected + (((s.side as u32) << 1) + (context ? 1 : 0)) * SHAPE_BYTES;
+/** Side, and what Envoy's tracer found: no traceparent, a valid one, another. */
+function shape(s: Stream, root: Root, absent: bool): usize {
+  const found: u32 = s.source == trace.KEY_TRACEPARENT && (s.flags & F_INJECTED) == 0 ? 1 : absent ? 0 : 2;
+  return root.injected + (((s.side as u32) << 2) + found) * SHAPE_BYTES;
 }
 
 /** Bit set of the names that the parsed map lacks. */
@@ -44,7 +45,8 @@ function lacking(): u32 {
 
 /** At request headers: remembers what is missing, and holds places for what Envoy is known to add. */
 export function expect(s: Stream, root: Root): void {
-  const at = shape(s, root);
+  if (s.side <= 0 || s.side > 3) return;
+  const at = shape(s, root, h.iTraceparent == -1);
   const names = load<u8>(at) as u32;
   const looks = load<u8>(at, 1);
   if (load<u8>(at, 2) != 0 || (names == 0 && looks >= LOOKS_MAX)) return;
@@ -52,33 +54,35 @@ export function expect(s: Stream, root: Root): void {
   const missing = names & s.lacked;
   if (missing == 0 || looks < LOOKS_MIN || h.count + (NAMES.length as u32) > h.FIELDS_MAX) return;
   for (let i = 0; i < NAMES.length; i++) {
-    if ((missing & (1 << i)) != 0 && h.addTrace(root.trace, unchecked(NAMES[i]).ptr, unchecked(NAMES[i]).size - 2)) s.bits |= B_PLACED;
+    if ((missing & (1 << i)) != 0 && h.addTrace(root.trace, unchecked(NAMES[i]).ptr, unchecked(NAMES[i]).size - 2)) s.placed |= 1 << i;
   }
 }
 
 /** At the end: what has Envoy made of it? */
 export function learn(s: Stream, root: Root): void {
   if ((s.bits & (B_SEEN | B_ORDERED)) != B_SEEN || s.lacked == 0 || orderExpected(root, s.side)) return;
-  const at = shape(s, root);
+  const at = shape(s, root, (s.lacked & 1) != 0);
   const bare = s.source == trace.KEY_NONE || s.source == trace.KEY_REQUEST_ID;
-  const placed = (s.bits & B_PLACED) != 0;
   const looks = load<u8>(at, 1);
   if (looks >= LOOKS_MAX && !bare) return;
   if (looks < LOOKS_MAX) store<u8>(at, looks + 1, 1);
   if (!parsePairs(host.REQUEST_HEADERS, root)) return;
   let appeared: u32 = 0;
-  let empty = false;
+  let useless = false;
+  const plain = h.firstPlain();
   for (let i = 0; i < NAMES.length; i++) {
     if ((s.lacked & (1 << i)) == 0) continue;
     const field = h.indexOf(unchecked(NAMES[i]).ptr, unchecked(NAMES[i]).size - 2);
     if (field < 0) continue;
-    if (i != TRACESTATE && h.valueSize(field) == 0) empty = true;
+    // Injected elsewhere, or not at all this time: places are of no use here.
+    if ((s.placed & (1 << i)) != 0 && (field > plain || (i != TRACESTATE && h.valueSize(field) == 0))) useless = true;
     appeared |= 1 << i;
   }
-  // Only what appears each time.
-  store<u8>(at, (looks == 0 ? appeared : (load<u8>(at) as u32) & (appeared | ~s.lacked)) as u8);
-  // Injected elsewhere, or not at all this time: places are of no use here.
-  if (placed && (empty || h.disordered)) store<u8>(at, 1, 2);
+  // Only what appears each time that it was missing.
+  const tested = load<u8>(at, 3) as u32;
+  store<u8>(at, (((load<u8>(at) as u32) & (appeared | ~s.lacked)) | (appeared & ~tested)) as u8);
+  store<u8>(at, (tested | s.lacked) as u8, 3);
+  if (useless) store<u8>(at, 1, 2);
   if (!bare) return;
   trace.read();
   if (trace.source == trace.KEY_NONE || trace.source == trace.KEY_REQUEST_ID) return;

@@ -41,7 +41,6 @@ export const B_ORDERED: u32 = 128; // `order` has seen it
 export const B_RESPONSE: u32 = 256;
 export const B_LISTED: u32 = 512;
 export const B_LOGGED: u32 = 2048;
-export const B_PLACED: u32 = 8192; // an empty trace header holds a place
 export const B_PRIVATE: u32 = 16384; // answered by the filter itself: no row
 export const B_COPIES: u32 = 4096; // the application sent own headers
 
@@ -84,6 +83,7 @@ export class Stream {
   attempts: u32;
   side: i32;
   lacked: u32; // trace headers that the request did not have, see injected.ts
+  placed: u32; // those that an empty field holds a place for
   // Two Frames in place.
   requestFrames: u64;
   requestFrames1: u64;

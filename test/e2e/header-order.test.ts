@@ -117,6 +117,9 @@ function checkOrder(ours: Head, plain: Head, front: Field[], injects: boolean): 
   assert.deepEqual(foreign(ours), foreign(plain));
 }
 
+/** Rounds of the corpus before the filter must know what Envoy injects. */
+const LESSONS = 2;
+
 describe('header order on real Envoys', function () {
   this.timeout(60_000);
 
@@ -127,10 +130,14 @@ describe('header order on real Envoys', function () {
         const sink = await TraceSink.start();
         const bench = await Bench.start(setup.proxy(sink.address), direction === 'inbound');
         try {
-          for (const fields of CORPUS) {
-            const { ours, plain, statuses } = await bench.both(fields);
-            assert.deepEqual(statuses, [200, 200]);
-            check(fields, ours, plain);
+          // With inline headers the filter learns from the first requests what Envoy appends.
+          const lessons = /inline/.test(setup.name) ? LESSONS : 0;
+          for (let pass = 0; pass <= lessons; pass++) {
+            for (const fields of CORPUS) {
+              const { ours, plain, statuses } = await bench.both(fields);
+              assert.deepEqual(statuses, [200, 200]);
+              if (pass === lessons) check(fields, ours, plain);
+            }
           }
         } finally {
           await bench.stop();

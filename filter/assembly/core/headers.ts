@@ -291,6 +291,13 @@ export function indexOf(name: usize, size: u32): i32 {
   return -1;
 }
 
+/** Position of the first field that is neither pseudo header nor trace context; `count` when there is none. */
+export function firstPlain(): i32 {
+  let i: u32 = 0;
+  while (i < count && (kind(i) == K_PSEUDO || kind(i) >= K_TRACE)) i++;
+  return i as i32;
+}
+
 function alike(a: usize, b: usize, size: u32): bool {
   for (let i: u32 = 0; i < size; i++) {
     const c = load<u8>(a + i);
