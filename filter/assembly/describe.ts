@@ -48,7 +48,7 @@ export function describe(s: Stream, root: Root): void {
   const grpc = (flags & F_GRPC) != 0;
 
   if (s.side != OUTBOUND) {
-    const trusted = s.side == INBOUND && (root.config.trustAll || host.getNumber(P_MTLS.ptr, P_MTLS.size, 0) != 0);
+    const trusted = !root.config.edge && (root.config.trustAll || host.getNumber(P_MTLS.ptr, P_MTLS.size, 0) != 0);
     if (trusted) {
       s.bits |= B_PEER_TRUSTED;
       if (h.iCuid >= 0 && parseUuid(h.valuePtr(h.iCuid), h.valueSize(h.iCuid))) {

@@ -64,7 +64,7 @@ export function learn(s: Stream, root: Root): void {
   const at = shape(s, root, (s.lacked & 1) != 0);
   const bare = s.source == trace.KEY_NONE || s.source == trace.KEY_REQUEST_ID;
   const looks = load<u8>(at, 1);
-  if (looks >= LOOKS_MAX && !bare) return;
+  if (looks >= LOOKS_MAX && !bare && s.placed == 0) return;
   if (looks < LOOKS_MAX) store<u8>(at, looks + 1, 1);
   if (!parsePairs(host.REQUEST_HEADERS, root)) return;
   let appeared: u32 = 0;

@@ -45,12 +45,15 @@ const T_REPORT_ONCE = new Text('ReportOnce');
 // Leader.
 let leading: bool = false;
 let queueToken: u32 = 0;
+let queueRoot: u32 = 0;
 let stream: u32 = 0;
 let streamRoot: u32 = 0;
 let unary: u32 = 0;
 let unaryMode: bool = false;
 let unaryBusy: bool = false;
 let unaryRetryMs: u64 = 0;
+/** A stream is tried while unary calls work: until it has answered, one failure is enough to go back. */
+let probing: bool = false;
 let connecting: bool = false;
 let retryAtMs: u64 = 0;
 let streamRetryAtMs: u64 = 0;
@@ -77,14 +80,15 @@ export function lead(root: Root): void {
     return; // Two may have written at once: the next tick reads who it is.
   }
   if (!mine) {
-    if (leading) stepDown();
+    if (leading) stepDown(true);
     return;
   }
   if (!leading) {
     leading = true;
-    queueToken = host.registerQueue(batches.T_QUEUE.ptr, batches.T_QUEUE.size);
     retryAtMs = ms;
   }
+  // A queue calls back into the root context that registered it, so it moves with the reporting root.
+  if (queueToken == 0 || queueRoot != root.id) register(root);
   shares.wantLease(own.id, ms + shares.LEASE_MS);
   shares.sync(ms);
   if (stream != 0 || unaryMode) {
@@ -98,15 +102,25 @@ export function lead(root: Root): void {
   maybeMove();
 }
 
-function stepDown(): void {
+function register(root: Root): void {
+  host.setEffectiveContext(root.id);
+  queueToken = host.registerQueue(batches.T_QUEUE.ptr, batches.T_QUEUE.size);
+  queueRoot = root.id;
+}
+
+/** Another VM leads, or nobody has to. */
+export function stepDown(cancel: bool): void {
   leading = false;
-  endStream(true);
+  endStream(cancel);
   unaryMode = false;
   unaryBusy = false;
+  unary = 0;
+  queueToken = 0;
 }
 
 function connect(root: Root): void {
   const ms = nowMs();
+  probing = unaryMode;
   service(root);
   const size = wire.outSize();
   const bytes = host.scratch(size);
@@ -124,10 +138,10 @@ function connect(root: Root): void {
   stream = token;
   lastReplyMs = ms;
   awaitingSinceMs = 0;
-  if (unaryMode) {
-    unaryMode = false;
-    unaryBusy = false;
-  }
+  unaryMode = false;
+  unaryBusy = false;
+  unary = 0;
+  drainAtMs = 0;
   newSession();
   greet(root);
 }
@@ -142,6 +156,7 @@ function service(root: Root): void {
 }
 
 function greet(root: Root): void {
+  goodbyeSaid = false;
   wire.start();
   identity.putHello(root);
   status.putStatus();
@@ -161,6 +176,7 @@ function endStream(cancel: bool): void {
 
 /** What waits in the queue belongs to an older session and will be offered again. */
 function newSession(): void {
+  if (!leading) return;
   const ms = nowMs();
   drop();
   host.random(ID, 8);
@@ -185,6 +201,7 @@ function drop(): void {
 function streamFailed(): void {
   const ms = nowMs();
   noSession();
+  if (probing) return fallBack(ms);
   if (failures == 0 || ms - failuresSinceMs > FALLBACK_WINDOW_MS) {
     failures = 0;
     failuresSinceMs = ms;
@@ -192,14 +209,18 @@ function streamFailed(): void {
   failures++;
   retryAtMs = ms + jitter(backoffMs);
   backoffMs = backoffMs * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : backoffMs * 2;
-  if (failures >= FALLBACK_FAILURES) {
-    unaryMode = true;
-    unaryBusy = false;
-    unaryRetryMs = ms;
-    streamRetryAtMs = ms + FALLBACK_RETRY_MS;
-    failures = 0;
-    newSession();
-  }
+  if (failures >= FALLBACK_FAILURES) fallBack(ms);
+}
+
+/** To unary calls, and a stream again in a minute. */
+function fallBack(ms: u64): void {
+  probing = false;
+  unaryMode = true;
+  unaryBusy = false;
+  unaryRetryMs = ms;
+  streamRetryAtMs = ms + FALLBACK_RETRY_MS;
+  failures = 0;
+  newSession();
 }
 
 function watchStream(root: Root): void {
@@ -257,7 +278,7 @@ function send(): void {
   lastStatusMs = nowMs();
   const size = wire.outSize();
   const request = host.scratch(size);
-  if (request == 0) return;
+  if (request == 0) return unaryFailed();
   copy(request, wire.outPtr(), size);
   service(root);
   streamRoot = root.id;
@@ -336,6 +357,7 @@ export function onMessage(token: u32, size: u32): void {
   const ms = nowMs();
   if (size > REPLY_BYTES_MAX || host.getGrpcMessage(size) != host.OK) return garbage(token);
   if (!wire.readReply(host.dataPtr, host.dataSize, reply)) return garbage(token);
+  if (token == stream) probing = false;
   lastReplyMs = ms;
   awaitingSinceMs = 0;
   backoffMs = BACKOFF_MIN_MS;
@@ -401,7 +423,10 @@ export function isLeading(): bool {
 
 /** The stream's root context ends and the stream with it: `next` opens another at once, for there may be no more ticks. */
 export function leaveRoot(id: u32, next: Root): void {
-  if (stream == 0 || streamRoot != id) return;
+  if (leading && queueRoot == id) register(next);
+  if (streamRoot != id) return;
+  if (unaryBusy) unaryFailed(); // the call dies with its root context, without a word
+  if (stream == 0) return;
   endStream(true);
   noSession();
   connect(next);

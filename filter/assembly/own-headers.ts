@@ -12,7 +12,7 @@ import { Root, sideOf } from './roots';
 /** Own headers of one message together, bytes, as `name: value CRLF`. */
 export const OWN_BYTES_MAX: u32 = 255;
 /** Longest x-mp-rollback, bytes. */
-const ROLLBACK_MAX: u32 = 64;
+export const ROLLBACK_MAX: u32 = 64;
 const NO_TRACE: usize = memory.data(260, 8); // no trace headers: for responses
 const NO_TEXT = new Text('');
 

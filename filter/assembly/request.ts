@@ -93,7 +93,7 @@ function enterFlight(s: Stream, side: i32): void {
 function rewrite(s: Stream, root: Root): void {
   const mesh = (s.bits & B_IN_MESH) != 0;
   const stamps = s.side != INBOUND && mesh;
-  let dropOwn = s.side == EDGE || (s.side == INBOUND && (s.bits & B_PEER_TRUSTED) == 0);
+  const dropOwn = s.side != OUTBOUND && (s.bits & B_PEER_TRUSTED) == 0;
   let app = false;
   if (s.side == OUTBOUND && h.ownCount > 0) {
     app = readApp(s.callEvent);
@@ -102,7 +102,7 @@ function rewrite(s: Stream, root: Root): void {
   const expected = orderExpected(root, s.side);
   if (expected) push(s);
   // What strangers sent goes at once; what the own application copied can wait for `order`.
-  const strange = s.side != OUTBOUND && (h.hostileCount > 0 || (dropOwn && h.ownCount > 0));
+  const strange = s.side == OUTBOUND ? !mesh && h.ownCount > 0 : h.hostileCount > 0 || (dropOwn && h.ownCount > 0);
   if (!strange && expected) {
     if (stamps) s.bits |= B_STAMP;
     return;

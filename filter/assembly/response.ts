@@ -7,7 +7,7 @@ import * as h from './core/headers';
 import * as doubts from './doubts';
 import * as host from './host';
 import * as identity from './identity';
-import { OWN_BYTES_MAX, OWN_NAMES, parsePairs, readApp } from './own-headers';
+import { OWN_BYTES_MAX, OWN_NAMES, parsePairs, readApp, ROLLBACK_MAX } from './own-headers';
 import { Root } from './roots';
 import * as status from './status';
 import { B_IN_MESH, B_PEER_TRUSTED, B_RESPONSE, B_SEEN, EDGE, find, INBOUND, Stream } from './streams';
@@ -34,6 +34,13 @@ export function responseHeaders(context: u32): void {
       s.calleeLo = uuidLo;
     }
     dropOwn = s.side == EDGE || !proven;
+    if (s.side == EDGE && !root.config.edge && (s.bits & B_PEER_TRUSTED) != 0) {
+      // A gateway inside the mesh answers for itself.
+      clock();
+      h.stamp(h.T_CUID, identity.CUID, 36);
+      const size = root.config.statusResponse ? status.status(OWN_BYTES_MAX - h.T_CUID.size - 40 - h.T_MP_STATUS.size - 4) : 0;
+      if (size > 0) h.stamp(h.T_MP_STATUS, status.statusPtr(), size);
+    }
   } else {
     clock();
     const trusted = (s.bits & B_PEER_TRUSTED) != 0;
@@ -47,7 +54,7 @@ export function responseHeaders(context: u32): void {
     h.dropField(h.iCuid);
     h.dropField(h.iMpStatus);
     if (!valid || !trusted) h.dropField(h.iMpProgress);
-    if (!trusted) h.dropField(h.iMpRollback);
+    if (!trusted || (h.iMpRollback >= 0 && h.valueSize(h.iMpRollback) > ROLLBACK_MAX)) h.dropField(h.iMpRollback);
     if (trusted) {
       h.stamp(h.T_CUID, identity.CUID, 36);
       if (root.config.statusResponse) {

@@ -2,7 +2,7 @@
 //
 // Every worker thread has a VM of its own, and so has the main thread. Each keeps one entry fresh:
 // its share of the requests in flight, its counters, its batch numbers. An entry that is not
-// refreshed for 5 s belongs to a VM that trapped or ended, and its share is gone with it; a gauge
+// refreshed for 4 s belongs to a VM that trapped or ended, and its share is gone with it; a gauge
 // that all VMs increment would keep such a share for ever.
 //
 // The table is read and written whole, by compare-and-set. Layout, little-endian:
@@ -33,7 +33,8 @@ export const UNKNOWN: u32 = 0xffffffff;
 /** An application's word about itself is believed for so long. */
 export const APP_FRESH_MS: u64 = 30000;
 
-const KEY = new Text('meshpulse.vms');
+/** The number is that of the layout: another version of the filter keeps a table of its own. */
+const KEY = new Text('meshpulse.vms.1');
 const TABLE: usize = memory.data(16464, 16);
 const CAS_TRIES: u32 = 8;
 
@@ -99,15 +100,22 @@ export function vm(i: u32): Share {
   return changetype<Share>(TABLE + HEADER + i * ENTRY);
 }
 
+/** True unless the proxy could not say what is there: then nothing may be written over it. */
+let readable: bool = true;
+
 function readTable(): u32 {
   const m = host.mark();
   const result = host.getShared(KEY.ptr, KEY.size);
   if (result == host.OK && host.dataSize >= HEADER && host.dataSize <= TABLE_BYTES && (host.dataSize - HEADER) % ENTRY == 0) {
     size = host.dataSize;
     memory.copy(TABLE, host.dataPtr, size);
+    readable = true;
   } else {
-    size = HEADER;
-    memory.fill(TABLE, 0, HEADER);
+    readable = result == host.OK || result == host.ABSENT;
+    if (readable) {
+      size = HEADER;
+      memory.fill(TABLE, 0, HEADER);
+    }
   }
   host.release(m);
   return host.dataCas;
@@ -193,14 +201,18 @@ export function sync(nowMs: u64): void {
   own.stampMs = nowMs;
   for (let attempt: u32 = 0; attempt < CAS_TRIES; attempt++) {
     const cas = readTable();
+    if (!readable) return;
     merge(nowMs);
     const result = host.setShared(KEY.ptr, KEY.size, TABLE, size, cas);
-    if (result != host.CONFLICT) break;
+    if (result == host.CONFLICT) continue;
+    if (result == host.OK) {
+      setSession = false;
+      setLease = false;
+      setWish = false;
+      ackCount = 0;
+    }
+    break;
   }
-  setSession = false;
-  setLease = false;
-  setWish = false;
-  ackCount = 0;
   digest(nowMs);
 }
 
@@ -211,7 +223,7 @@ function merge(nowMs: u64): void {
     const entry = vm(i);
     if (entry.id == own.id) {
       found = true;
-      if (entry.acked > own.acked) own.acked = entry.acked;
+      if (entry.acked > own.acked && entry.acked < own.nextSeq) own.acked = entry.acked;
       memory.copy(changetype<usize>(entry), OWN, ENTRY);
     } else if (entry.stampMs + DEAD_MS < nowMs) {
       // Dead: the last entry moves into its place.
@@ -233,6 +245,8 @@ function merge(nowMs: u64): void {
     for (let i: u32 = 0; i < n; i++) {
       const entry = vm(i);
       if (entry.id != id) continue;
+      // Nobody can have what was never made: such an ack is no ack.
+      if (seq >= entry.nextSeq) continue;
       if (entry.acked < seq) entry.acked = seq;
       if (id == own.id && own.acked < seq) own.acked = seq;
     }

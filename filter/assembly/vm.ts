@@ -112,6 +112,8 @@ export function tick(): void {
     if (leavingRoot != 0) leave(ms);
     return;
   }
+  // Somebody reports again before the last one was gone.
+  if (leavingRoot != 0) stay(root);
   setReporting(true);
   if (status.windowDue(ms)) status.closeWindow(ms);
   if (ms - batches.lastFlushMs >= status.intervalMs()) {
@@ -150,9 +152,18 @@ function leave(ms: u64): void {
   const waited = ms - leavingSinceMs;
   if (waited < GOODBYE_MS && (!batches.settled() || (leader.isLeading() && waited < HAND_OVER_MS))) return;
   leader.sayGoodbye();
+  leader.stepDown(false);
   setReporting(false);
   host.setEffectiveContext(leavingRoot);
   leavingRoot = 0;
+  host.done();
+}
+
+function stay(root: Root): void {
+  const id = leavingRoot;
+  leavingRoot = 0;
+  leader.leaveRoot(id, root);
+  host.setEffectiveContext(id);
   host.done();
 }
 

@@ -186,12 +186,14 @@ export function noteRate(life: Life, events: number, nowMs: number): void {
 
 /**
  * The most events that can be missing of a life that ended without goodbye: its highest rate of late,
- * over the time in which it may have lived unheard, and what was in work when last heard.
+ * over the time in which it may have lived unheard, and what was in work when last heard. Rates are
+ * averages over a report interval, and a burst fits into less, so that time is one interval at least.
  */
 export function eventsLostMax(life: Life, unheardMs: number): number {
   const perSecond = Math.max(life.rate.now, life.rate.before);
   const inWork = (life.status?.inFlight ?? 0) + (life.status?.callsInFlight ?? 0);
-  return Math.ceil((perSecond * Math.max(0, unheardMs)) / 1000) + inWork;
+  const ms = Math.max(unheardMs, life.reportIntervalMs || 1000);
+  return Math.ceil((perSecond * ms) / 1000) + inWork;
 }
 
 export function toStored(life: Life): StoredLife {

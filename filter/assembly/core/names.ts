@@ -99,7 +99,11 @@ export function operation(method: usize, methodSize: u32, path: usize, pathSize:
     n = printable(method, methodSize < METHOD_MAX ? methodSize : METHOD_MAX);
     store<u8>(BUILD + n++, 32);
   }
-  n = template(path, pathSize, n);
+  if (grpc) {
+    let end: u32 = 0;
+    while (end < pathSize && load<u8>(path + end) != 0x3f) end++;
+    n = printable(path, end);
+  } else n = template(path, pathSize, n);
   return intern(BUILD, n, scope, true);
 }
 
