@@ -207,9 +207,15 @@ function streamFailed(): void {
     failuresSinceMs = ms;
   }
   failures++;
-  retryAtMs = ms + jitter(backoffMs);
-  backoffMs = backoffMs * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : backoffMs * 2;
+  retryAtMs = ms + pause();
   if (failures >= FALLBACK_FAILURES) fallBack(ms);
+}
+
+/** How long to wait after a failure; the next one waits twice as long. */
+function pause(): u64 {
+  const ms = jitter(backoffMs);
+  backoffMs = backoffMs * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : backoffMs * 2;
+  return ms;
 }
 
 /** To unary calls, and a stream again in a minute. */
@@ -293,7 +299,7 @@ function send(): void {
 function unaryFailed(): void {
   unaryBusy = false;
   unary = 0;
-  unaryRetryMs = nowMs() + jitter(backoffMs);
+  unaryRetryMs = nowMs() + pause();
   newSession();
 }
 
