@@ -244,7 +244,12 @@ describe('a faulty collector', function () {
       await stage.recorder.greeted('back');
       const producers = stage.life.hello.producers as (Life['hello']['producers'][number] & { ackedEvents?: string })[];
       const acked = producers.reduce((sum, producer) => sum + Number(producer.ackedEvents ?? 0), 0);
-      assert.equal(acked, stored);
+      assert.ok(acked > 0, 'the predecessor has acknowledged');
+      // An acknowledgement that was under way when the predecessor died is as good as none: those rows come again.
+      await until('every row acknowledged or sent again', RECOVERY_MS, () =>
+        acked + stage.life.rows.length >= stored ? true : undefined,
+      );
+      assert.equal(acked + stage.life.rows.length, stored);
       assert.equal(stage.life.hello.cuid, lifeBefore.hello.cuid);
       assert.equal(stage.life.hello.bootEpoch, lifeBefore.hello.bootEpoch);
     } finally {
