@@ -17,6 +17,7 @@ import * as status from './status';
 import {
   B_IN_MESH, B_LOGGED, B_ORDERED, B_PRIVATE, B_SEEN, B_STAMP, EDGE, F_CALL, F_ENTRY, F_EXTERNAL, F_GRPC, F_LOCAL_REPLY, F_STREAM, F_UNSEEN, find, INBOUND, OUTBOUND, settle, Stream,
 } from './streams';
+import { sampled, weightOf } from './thinning';
 
 const O_OK: u32 = 1;
 const O_FAILED: u32 = 2;
@@ -144,8 +145,8 @@ function row(s: Stream, root: Root, call: bool, outcome: u32, status: u32, respo
     if (config.events == EVENTS_FAILURES) {
       if (outcome != O_FAILED) return;
     } else {
-      if (!sampled(s, config.ratio)) return;
-      weight = config.ratio > 0 ? (Math.round(1 / config.ratio) as u32) : 1;
+      if (!sampled(s.keyHi ^ s.keyLo, config.ratio)) return;
+      weight = weightOf(s.keyHi ^ s.keyLo, config.ratio);
     }
   }
   const at = batches.newRow();
@@ -180,10 +181,4 @@ function row(s: Stream, root: Root, call: bool, outcome: u32, status: u32, respo
 
 function saturate(value: u64): u32 {
   return value > 0xffffffff ? 0xffffffff : (value as u32);
-}
-
-/** The same choice everywhere for one transaction. */
-function sampled(s: Stream, ratio: f64): bool {
-  const mixed = (s.keyHi ^ s.keyLo) * 0x9e3779b97f4a7c15;
-  return ((mixed >> 32) as f64) < ratio * 4294967296.0;
 }

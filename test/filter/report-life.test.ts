@@ -136,6 +136,23 @@ describe('reports over time', function () {
         'the same choice everywhere',
       );
     });
+
+    for (const ratio of [0.4, 0.7, 0.15])
+      it(`weigh rows so that their sum is right for a ratio of ${String(ratio)}, whatever the group`, () => {
+        const sidecar = start({ config: { report: { events: 'sample', ratio } } });
+        const sent = 8000;
+        load(sidecar, sent);
+        const rows = sidecar.collector.rows();
+        const exact = 1 / ratio;
+        assert.ok(rows.every(row => row.weight === Math.floor(exact) || row.weight === Math.ceil(exact)));
+        // Of the rows there are: how many rows are sampled is chance, what each stands for is not.
+        for (const group of [rows, rows.filter(row => row.outcome === Outcome.Ok)]) {
+          const mean = group.reduce((sum, row) => sum + row.weight, 0) / group.length;
+          assert.ok(Math.abs(mean - exact) < 0.04 * exact, `${String(mean)} for ${String(exact)}`);
+        }
+        const total = rows.reduce((sum, row) => sum + row.weight, 0);
+        assert.ok(Math.abs(total - sent) < 0.1 * sent, `${String(total)} for ${String(sent)}`);
+      });
   });
 
   describe('at the end', () => {
