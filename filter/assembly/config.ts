@@ -78,7 +78,6 @@ const KEYS = [
 ];
 
 export class Config extends JsonSink {
-  readable: bool = true;
   role: i32 = ROLE_FULL;
   collectorCluster: string = '';
   collectorAuthority: string = '';
@@ -91,10 +90,11 @@ export class Config extends JsonSink {
   trustAll: bool = false;
   meshClusters: Pattern[] = [];
   traceHeaders: Pattern[] = [];
+  /** trace.headers is an empty list: nothing is moved. */
+  private traceEmpty: bool = false;
   statusRequest: bool = true;
   statusResponse: bool = true;
   statusOrca: bool = false;
-  adminCluster: string = '';
   intervalMs: u32 = 1000;
   idleMs: u32 = 60000;
   inFlightMs: u32 = 5000;
@@ -129,7 +129,6 @@ export class Config extends JsonSink {
   /** Pass-through; a gateway still cleans its edge. */
   static unreadable(why: string): Config {
     const config = new Config();
-    config.readable = false;
     config.role = ROLE_NONE;
     config.edgeUnreadable = true;
     config.fault(why + '; passing traffic through');
@@ -138,7 +137,7 @@ export class Config extends JsonSink {
   }
 
   private finish(): void {
-    if (this.traceHeaders.length == 0) for (let i = 0; i < TRACE_HEADERS.length; i++) this.traceHeaders.push(Pattern.of(TRACE_HEADERS[i]));
+    if (this.traceHeaders.length == 0 && !this.traceEmpty) for (let i = 0; i < TRACE_HEADERS.length; i++) this.traceHeaders.push(Pattern.of(TRACE_HEADERS[i]));
     if (this.collectorAuthority.length == 0 && this.collectorCluster.length > 0) this.collectorAuthority = authorityOf(this.collectorCluster);
   }
 
@@ -154,7 +153,13 @@ export class Config extends JsonSink {
       return;
     }
     if (key == 'mesh.clusters') return this.list(key, this.meshClusters, kind, ptr, size, inArray);
-    if (key == 'trace.headers') return this.list(key, this.traceHeaders, kind, ptr, size, inArray);
+    if (key == 'trace.headers') {
+      const faults = this.errorsTotal;
+      this.list(key, this.traceHeaders, kind, ptr, size, inArray);
+      // A list of wrong entries alone is a wrong value, not an empty list.
+      this.traceEmpty = kind == JSON_ARRAY || (this.traceEmpty && this.errorsTotal == faults);
+      return;
+    }
     if (inArray || kind == JSON_ARRAY) {
       if (kind == JSON_ARRAY) {
         if (key == 'edge') this.edgeUnreadable = true;
@@ -178,7 +183,7 @@ export class Config extends JsonSink {
     else if (key == 'status.request') this.statusRequest = this.flag(key, true, kind, ptr, size);
     else if (key == 'status.response') this.statusResponse = this.flag(key, true, kind, ptr, size);
     else if (key == 'status.orca') this.statusOrca = this.flag(key, false, kind, ptr, size);
-    else if (key == 'status.adminCluster') this.adminCluster = this.name(key, '', kind, ptr, size);
+    else if (key == 'status.adminCluster') this.name(key, '', kind, ptr, size); // checked, not used yet
     else if (key == 'report.intervalMs') this.intervalMs = this.number(key, 100, 60000, 1000, kind, ptr, size) as u32;
     else if (key == 'report.idleMs') this.idleMs = this.number(key, 100, 60000, 60000, kind, ptr, size) as u32;
     else if (key == 'report.inFlightMs') this.inFlightMs = this.number(key, 100, 60000, 5000, kind, ptr, size) as u32;

@@ -1,5 +1,5 @@
 // What the filter could not do, counted: for the proxy's own metrics and for the collector.
-import { Text, writeHex64 } from './bytes';
+import { Text } from './bytes';
 import * as host from './host';
 import { Root, roots } from './roots';
 import { own } from './shares';
@@ -46,30 +46,48 @@ export function countWindowDrop(): void {
 }
 
 // Faults of one configuration are logged and counted once per process, though every VM and direction
-// reads it. A mark in the shared data remembers how far that is: logged by whoever configures first (a
-// canary, most often), counted by a VM that lives.
-const T_MARK = new Text('meshpulse.config.');
-const MARK: usize = memory.data(40, 8);
-const MARK_SIZE: u32 = 33;
-const LOGGED: u8 = 76; // L
-const COUNTED: u8 = 67; // C
-const STATE: usize = memory.data(8, 8);
+// reads it. Marks in the shared data remember how far that is: logged by whoever configures first (a
+// canary, most often), counted by a VM that lives. All marks lie under one key, the newest last.
+const T_MARKS = new Text('meshpulse.config.faults');
+/** Faulty configurations remembered; past it the oldest is forgotten, and told again if it comes back. */
+const MARKS_MAX: u32 = 32;
+/** Hash of the settings' text u64, state u64. */
+const MARK: u32 = 16;
+const MARKS: usize = memory.data(512, 8);
+const MARK_TRIES: u32 = 8;
+const LOGGED: u64 = 1;
+const COUNTED: u64 = 2;
 
-function mark(root: Root): u32 {
-  memory.copy(MARK, T_MARK.ptr, T_MARK.size);
-  writeHex64(MARK + T_MARK.size, root.configHash);
-  return host.getShared(MARK, MARK_SIZE);
+/** Moves the mark of a configuration from one state to the next (0 = none yet). False when another VM has, or the proxy cannot. */
+function advance(hash: u64, from: u64, to: u64): bool {
+  for (let i: u32 = 0; i < MARK_TRIES; i++) {
+    const m = host.mark();
+    const known = host.getShared(T_MARKS.ptr, T_MARKS.size) == host.OK && host.dataSize <= MARKS_MAX * MARK;
+    let size: u32 = known ? host.dataSize : 0;
+    memory.copy(MARKS, host.dataPtr, size);
+    const cas = host.dataCas;
+    host.release(m);
+    let at: u32 = 0;
+    while (at < size && load<u64>(MARKS + at) != hash) at += MARK;
+    if (at < size ? load<u64>(MARKS + at, 8) != from : from != 0) return false;
+    if (at == MARKS_MAX * MARK) {
+      memory.copy(MARKS, MARKS + MARK, (MARKS_MAX - 1) * MARK);
+      at -= MARK;
+    }
+    store<u64>(MARKS + at, hash);
+    store<u64>(MARKS + at, to, 8);
+    if (at == size) size += MARK;
+    const result = host.setShared(T_MARKS.ptr, T_MARKS.size, MARKS, size, cas);
+    // What cannot be remembered is rather logged twice than never.
+    if (result != host.CONFLICT) return result == host.OK || from == 0;
+  }
+  return false;
 }
 
 export function noteFaults(root: Root): void {
   if (root.config.errorsTotal == 0) return;
   root.faultsTold = false;
-  const m = host.mark();
-  const known = mark(root) == host.OK;
-  host.release(m);
-  if (known) return;
-  store<u8>(STATE, LOGGED);
-  host.setShared(MARK, MARK_SIZE, STATE, 1, 0);
+  if (!advance(root.configHash, 0, LOGGED)) return;
   const errors = root.config.errors;
   for (let i = 0; i < errors.length; i++) host.logText(3, 'meshpulse: ' + errors[i]);
 }
@@ -79,12 +97,7 @@ export function tellFaults(): void {
     const root = unchecked(roots[i]);
     if (root.faultsTold) continue;
     root.faultsTold = true;
-    const m = host.mark();
-    const due = mark(root) == host.OK && host.dataSize == 1 && load<u8>(host.dataPtr) == LOGGED;
-    const cas = host.dataCas;
-    host.release(m);
-    store<u8>(STATE, COUNTED);
-    if (!due || host.setShared(MARK, MARK_SIZE, STATE, 1, cas) != host.OK) continue;
+    if (!advance(root.configHash, LOGGED, COUNTED)) continue;
     if (metricConfigErrors == 0xffffffff) metricConfigErrors = metric('meshpulse_filter_config_errors_total');
     host.addMetric(metricConfigErrors, root.config.errorsTotal as i64);
   }

@@ -1,7 +1,6 @@
 // Who this proxy is: what the node says of itself, and the id of its life, which all VMs of the
 // process share.
 import { Text } from './bytes';
-import { Config } from './config';
 import * as wire from './core/wire';
 import * as doubts from './doubts';
 import * as host from './host';
@@ -72,7 +71,7 @@ export function property(path: string): string {
   return text;
 }
 
-export function identify(config: Config): void {
+export function identify(): void {
   if (nodeId.length == 0) {
     nodeId = node('id');
     router = nodeId.startsWith('router~');
@@ -94,11 +93,16 @@ export function identify(config: Config): void {
     nodeService = name.length > 0 && namespace.length > 0 ? name + '.' + namespace : name;
     vmId = new Text(property('plugin_vm_id'));
   }
-  if (config.service.length > 0) nodeService = config.service;
+}
+
+/** As the settings name it that report now; else as the node does. */
+function serviceOf(root: Root): string {
+  return root.config.service.length > 0 ? root.config.service : nodeService;
 }
 
 /** What of hello has been sent: ports come to light while it runs. */
 let portsTold: u32 = 0;
+let serviceTold: string = '';
 
 function ports(): u32 {
   let n: u32 = 0;
@@ -107,8 +111,8 @@ function ports(): u32 {
 }
 
 /** Something in hello has changed since it was sent. */
-export function helloDue(): bool {
-  return ports() != portsTold;
+export function helloDue(root: Root): bool {
+  return ports() != portsTold || serviceOf(root) != serviceTold;
 }
 
 const T_DECLARE = new Text('declare_property');
@@ -130,7 +134,8 @@ export function putHello(root: Root): void {
   wire.putText(3, nodeNetwork);
   wire.putBytes(4, CUID, 36);
   wire.putVarint(5, 1);
-  wire.putText(7, nodeService);
+  serviceTold = serviceOf(root);
+  wire.putText(7, serviceTold);
   wire.putText(8, nodeSlot);
   wire.putText(9, nodeWorkload);
   wire.putText(10, nodeName);

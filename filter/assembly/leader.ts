@@ -248,7 +248,7 @@ function report(root: Root): void {
     }
     return;
   }
-  if (identity.helloDue()) {
+  if (identity.helloDue(root)) {
     greet(root);
     return;
   }

@@ -53,7 +53,7 @@ export function configure(id: u32, size: u32): void {
   const root = rootOf(id);
   if (root === null) return;
   const config = readConfig(size, root);
-  identity.identify(config);
+  identity.identify();
   if (config.edgeUnreadable && identity.router) config.edge = true;
   root.config = config;
   root.transactionHeader = new Text(config.transactionHeader);

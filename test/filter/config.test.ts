@@ -135,6 +135,49 @@ describe('pluginConfig', function () {
     assert.ok(errors >= 1 && errors <= plugins, `${String(errors)} for ${String(plugins)} plugins`);
   });
 
+  it('remembers no more than a few faulty ones: the proxy’s shared data does not grow with each', () => {
+    const sidecar = new Sidecar({ canary: false });
+    passes(sidecar, JSON.stringify({ nonsense: 'first' }));
+    const keys = (): number => sidecar.proxy.sharedData.keys('').length;
+    const before = keys();
+    for (let i = 0; i < 100; i++) passes(sidecar, JSON.stringify({ nonsense: i }));
+    assert.equal(keys(), before);
+    const marks = sidecar.proxy.sharedData.get('', 'meshpulse.config.faults');
+    assert.ok(marks !== undefined && marks.value.length <= 512, `${String(marks?.value.length)} bytes`);
+    const warnings = sidecar.proxy.logs.filter(line => line.text.includes('nonsense')).length;
+    assert.equal(warnings, 101);
+    assertAlive(sidecar);
+  });
+
+  it('moves nothing with an empty trace.headers, and falls back to the list with a wrong one', () => {
+    const headers = (config: unknown): string[] => {
+      const sidecar = new Sidecar();
+      const pairs = passes(sidecar, JSON.stringify(config));
+      assertAlive(sidecar);
+      return pairs.map(([name]) => name).filter(name => name === 'x-app' || name === 'traceparent');
+    };
+    assert.deepEqual(headers({ trace: { headers: [] } }), ['x-app', 'traceparent']);
+    assert.deepEqual(headers({ 'trace.headers': [] }), ['x-app', 'traceparent']);
+    for (const wrong of [null, 'x', [1], ['*'], {}, [''], [null]])
+      assert.deepEqual(headers({ trace: { headers: wrong } }), ['traceparent', 'x-app'], JSON.stringify(wrong));
+    assert.equal(told({ trace: { headers: [] } }).errors, 0);
+  });
+
+  it('takes the name of the service from the newest, also when that no longer says one', () => {
+    const sidecar = new Sidecar({ config: { service: 'old.shop' } });
+    sidecar.advance(3000);
+    const services = (): (string | undefined)[] => sidecar.collector.hellos.map(hello => hello.service);
+    assert.equal(services().at(-1), 'old.shop');
+    for (const service of ['new.shop', undefined]) {
+      const old = [sidecar.inbound, sidecar.outbound];
+      sidecar.replace({ service });
+      for (const plugin of old) sidecar.proxy.removePlugin(plugin);
+      sidecar.advance(5000);
+      assert.equal(services().at(-1), service ?? 'shop.shop');
+    }
+    assertAlive(sidecar);
+  });
+
   it('passes traffic through when it is no JSON object, and says so', () => {
     for (const text of [
       '',

@@ -72,29 +72,41 @@ const PSEUDO: readonly Pair[] = [
 export class Sidecar {
   readonly proxy: ProxyProcess;
   readonly collector = new FakeCollector();
-  readonly inbound: Plugin;
-  readonly outbound: Plugin;
+  inbound: Plugin;
+  outbound: Plugin;
   readonly order: Plugin | undefined;
+  private readonly options: SidecarOptions;
 
   constructor(options: SidecarOptions = {}) {
-    const { config, node, plugin, order, prepare, ...proxyOptions } = options;
+    const { config, node, order, prepare, ...proxyOptions } = options;
+    this.options = options;
     const properties = { xds: { node: node ?? SHOP_NODE } };
     this.proxy = new ProxyProcess({ wasm: filterModule(), properties, ...proxyOptions });
     this.proxy.grpcClusters.set(COLLECTOR_CLUSTER, this.collector);
     prepare?.(this.proxy);
+    [this.inbound, this.outbound] = this.install(config);
+    this.order = order === true ? this.add('meshpulse-order', 2, JSON.stringify({ role: 'order' })) : undefined;
+  }
+
+  /** Adds both directions with another configuration; the former stay until they are removed. */
+  replace(config: SidecarOptions['config']): void {
+    [this.inbound, this.outbound] = this.install(config);
+  }
+
+  private install(config: SidecarOptions['config']): [Plugin, Plugin] {
     const collector = config === null ? {} : { collector: { cluster: COLLECTOR_CLUSTER } };
     const configuration = JSON.stringify({ ...collector, ...config });
-    const add = (name: string, direction: number, text: string): Plugin =>
-      this.proxy.addPlugin({
-        name,
-        rootId: 'meshpulse',
-        ...plugin,
-        configuration: text,
-        properties: { xds: { node: node ?? SHOP_NODE, listener_direction: direction } },
-      });
-    this.inbound = add('meshpulse-in', 1, configuration);
-    this.outbound = add('meshpulse-out', 2, configuration);
-    this.order = order === true ? add('meshpulse-order', 2, JSON.stringify({ role: 'order' })) : undefined;
+    return [this.add('meshpulse-in', 1, configuration), this.add('meshpulse-out', 2, configuration)];
+  }
+
+  private add(name: string, direction: number, configuration: string): Plugin {
+    return this.proxy.addPlugin({
+      name,
+      rootId: 'meshpulse',
+      ...this.options.plugin,
+      configuration,
+      properties: { xds: { node: this.options.node ?? SHOP_NODE, listener_direction: direction } },
+    });
   }
 
   /** A request from an in-mesh peer to the local application; ready for `requestHeaders()`. */
