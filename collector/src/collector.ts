@@ -71,6 +71,7 @@ export async function startCollector({
     retainFlowMs: config.retainFlowMs,
     transactionsMax: config.transactionsMax,
     resolveService: cuid => registry.find(cuid)?.service,
+    resolveCuid: cuid => registry.find(cuid)?.cuid ?? cuid,
   });
   const applier = new Applier(registry, counts, edges, transactions);
   const store = new MemoryStore({

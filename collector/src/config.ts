@@ -4,6 +4,7 @@
 import { parseDocument } from 'yaml';
 import { ConfigError } from './errors.js';
 import type { LogLevel } from './log.js';
+import { didYouMean } from './near.js';
 import { rangeOf, SETTINGS, type Kind, type Setting, type SettingName } from './settings.js';
 
 export interface Address {
@@ -161,23 +162,8 @@ function parseYaml(path: string, readFile: (path: string) => string): object {
 
 function unknown(what: string, name: string, where = ''): ConfigError {
   const bare = name.replace(/^-+/, '');
-  const near = NAMES.filter(known => distance(known, bare) <= 2)[0];
-  const hint = near === undefined ? `the settings are ${NAMES.join(', ')}` : `did you mean ${near}?`;
-  return new ConfigError(`${name}${where} is not a known ${what}; ${hint}`);
-}
-
-/** Levenshtein distance of two short names. */
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const change = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(change, row[j]! + 1, next[j - 1]! + 1));
-    }
-    row = next;
-  }
-  return row[b.length]!;
+  const hint = didYouMean(bare, NAMES) || `; the settings are ${NAMES.join(', ')}`;
+  return new ConfigError(`${name}${where} is not a known ${what}${hint}`);
 }
 
 function fault(name: SettingName, value: Value, remedy?: string): ConfigError {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { CliError } from '../../cli/src/errors.js';
 import type { Flow, FlowEdge } from '../../cli/src/messages.js';
-import { didYouMean } from '../../cli/src/near.js';
+import { didYouMean } from '../../collector/src/near.js';
 import { table } from '../../cli/src/table.js';
 import { age, parseMoment, parseSpan, span } from '../../cli/src/times.js';
 import { tree } from '../../cli/src/tree.js';

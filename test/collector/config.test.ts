@@ -48,7 +48,7 @@ describe('settings', () => {
       [],
       {},
       'retain-live: 1d',
-      'retain-live in c.yaml is not a known key; did you mean retain-lives?',
+      'retain-live in c.yaml is not a known key; did you mean retain-lives or retain-lives-max?',
     ],
     ['a nested key', [], {}, 'grpc:\n  host: x', 'grpc in c.yaml is not a single value; write grpc: VALUE'],
     ['a list', [], {}, '- grpc', '--config c.yaml is not a list of settings; write one NAME: VALUE a line'],

@@ -5,7 +5,7 @@ import { EXIT, problem } from '../errors.js';
 import type { Io } from '../io.js';
 import type { Done } from '../main.js';
 import type { Flow } from '../messages.js';
-import { didYouMean } from '../near.js';
+import { didYouMean } from '../../../collector/src/near.js';
 import { asking, json, withReadOptions, type Asking, type ReadOptions } from '../read-command.js';
 import { age, momentOf, parseSpan } from '../times.js';
 import { tree } from '../tree.js';

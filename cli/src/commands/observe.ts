@@ -6,7 +6,7 @@ import { EXIT, wrongUse } from '../errors.js';
 import type { Io } from '../io.js';
 import type { Done } from '../main.js';
 import type { Transaction } from '../messages.js';
-import { didYouMean } from '../near.js';
+import { didYouMean } from '../../../collector/src/near.js';
 import {
   asking,
   json,

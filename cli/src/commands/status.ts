@@ -6,7 +6,7 @@ import { EXIT, problem, wrongUse } from '../errors.js';
 import type { Io } from '../io.js';
 import type { Done } from '../main.js';
 import type { Instance, Service, StatusUpdate } from '../messages.js';
-import { didYouMean } from '../near.js';
+import { didYouMean } from '../../../collector/src/near.js';
 import { asking, json, jsonLine, withReadOptions, type Asking, type ReadOptions } from '../read-command.js';
 import { instanceHeaders, instanceRow, progressTable } from '../instances.js';
 import { line, orUnknown, table, widths, type Row } from '../table.js';

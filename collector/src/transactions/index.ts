@@ -36,6 +36,8 @@ export interface TransactionsOptions {
   readonly transactionsMax: number;
   /** Service of a life, by CUID or alias. */
   resolveService(cuid: string): string | undefined;
+  /** The CUID that a life has now, by this one or an alias; what it was given if it knows none. */
+  readonly resolveCuid?: (cuid: string) => string;
   /** Spreads ids in hash tables; random if absent. */
   readonly seed?: number;
 }
@@ -206,7 +208,7 @@ export class Transactions implements TransactionsPort {
   }
 
   private link(transaction: Transaction): Step[] {
-    return link(this.table.read(transaction));
+    return link(this.table.read(transaction), this.options.resolveCuid ?? (cuid => cuid));
   }
 
   /** Quiet for a moment: if all of it is there, the flow learns from it. */
@@ -214,7 +216,7 @@ export class Transactions implements TransactionsPort {
     const roots = this.link(transaction);
     if (transaction.running === 0) this.teach(transaction, roots);
     transaction.endedWithoutEntry = endWithoutEntry(roots);
-    transaction.unlinkedFound = countUnlinked(roots, cuid => this.servers.serves(cuid, transaction.startedUs));
+    transaction.unlinkedFound = countUnlinked(roots, proxy => this.servers.serves(proxy, transaction.startedUs));
     transaction.stage = STAGE.SETTLED;
     this.table.shelve(transaction, 'settled');
     this.touched(transaction);

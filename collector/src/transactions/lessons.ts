@@ -56,13 +56,13 @@ const hasFailed = (row: Row): boolean => outcomeOf(row.flags) === OUTCOME.FAILED
  * lies in no event of this transaction although the caller serves requests: it did not forward the trace
  * headers.
  *
- * @param serves whether a life has served requests lately
+ * @param serves whether a proxy has served requests lately
  */
-export function countUnlinked(roots: readonly Step[], serves: (cuid: string) => boolean): number {
+export function countUnlinked(roots: readonly Step[], serves: (proxyId: string) => boolean): number {
   let count = 0;
   for (const { entry, call, events } of roots) {
     if (entry || events.every(event => (event.flags & NEVER_EVIDENCE) !== 0)) continue;
-    if (call === undefined || serves(call.instance.cuid)) count += 1;
+    if (call === undefined || serves(call.instance.proxyId)) count += 1;
   }
   return count;
 }

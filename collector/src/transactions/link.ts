@@ -28,13 +28,16 @@ interface Place {
   readonly row: Row;
 }
 
+/** One name for each life: a life may have been given another CUID while its requests ran. */
+export type LifeOf = (cuid: string) => string;
+
 /** The steps nobody is known to have caused, entries first, then by start. */
-export function link(rows: readonly Row[]): Step[] {
+export function link(rows: readonly Row[], lifeOf: LifeOf): Step[] {
   const steps = group(rows);
-  const places = placesOf(steps);
+  const places = placesOf(steps, lifeOf);
   const parents = new Map<Step, Place>();
   for (const step of steps) {
-    const place = parentOf(step, places);
+    const place = parentOf(step, places, lifeOf);
     if (place !== undefined) parents.set(step, place);
   }
   const began = new Map(steps.map(step => [step, beganUs(step, parents.get(step)?.row)]));
@@ -59,7 +62,7 @@ export function* inOrderOfCause(roots: readonly Step[]): Generator<{ step: Step;
 export function beganUs(step: Step, parent: Row | undefined): number {
   const { call } = step;
   const row = call ?? step.events[0]!;
-  if (parent !== undefined && row.instance.cuid === parent.instance.cuid) return row.startUs;
+  if (parent !== undefined && row.instance.proxyId === parent.instance.proxyId) return row.startUs;
   return row.startUs - row.offsetUs + (parent?.offsetUs ?? 0);
 }
 
@@ -89,23 +92,23 @@ function stepOf(call: Row | undefined, events: readonly Row[]): Step {
   return { eventId, call, events, entry, parent: undefined, parentRow: undefined, children: [] };
 }
 
-function placesOf(steps: readonly Step[]): Map<string, Place[]> {
+function placesOf(steps: readonly Step[], lifeOf: LifeOf): Map<string, Place[]> {
   const places = new Map<string, Place[]>();
   for (const step of steps) {
     for (const row of step.events) {
-      const { cuid } = row.instance;
-      const list = places.get(cuid);
-      if (list === undefined) places.set(cuid, [{ step, row }]);
+      const life = lifeOf(row.instance.cuid);
+      const list = places.get(life);
+      if (list === undefined) places.set(life, [{ step, row }]);
       else list.push({ step, row });
     }
   }
   return places;
 }
 
-function parentOf(step: Step, places: ReadonlyMap<string, readonly Place[]>): Place | undefined {
+function parentOf(step: Step, places: ReadonlyMap<string, readonly Place[]>, lifeOf: LifeOf): Place | undefined {
   if (step.entry) return undefined;
   const { call } = step;
-  const at = (cuid: string): Place[] => (places.get(cuid) ?? []).filter(place => place.step !== step);
+  const at = (cuid: string): Place[] => (places.get(lifeOf(cuid)) ?? []).filter(place => place.step !== step);
   if (call !== undefined) return around(call, at(call.instance.cuid));
   // The caller's row is missing. If the peer has one event in this transaction, it can only be that one.
   const peer = step.events.find(row => row.peerCuid !== '')?.peerCuid;

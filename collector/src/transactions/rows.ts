@@ -189,9 +189,14 @@ export class Rows {
     return (
       chunk.eventLow[at] === row.eventLow &&
       chunk.eventHigh[at] === row.eventHigh &&
-      chunk.instance[at] === row.instance &&
+      this.isSameProxy(chunk.instance[at]!, row.instance) &&
       ((chunk.flags[at]! ^ row.flags) & ROW_FLAG.CALL) === 0
     );
+  }
+
+  /** By the proxy, not by its CUID, which may become another one while a request runs. */
+  private isSameProxy(a: number, b: number): boolean {
+    return a === b || this.instances.get(a).proxyId === this.instances.get(b).proxyId;
   }
 
   /** With isSameRequest: the row is the very same, not another attempt at the same instance. */

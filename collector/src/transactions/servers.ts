@@ -1,40 +1,40 @@
-// Which services report, and which lives serve requests: a call from a life that does, but outside of
+// Which services report, and which proxies serve requests: a call from one that does, but outside of
 // any of its requests' transactions, was made without the trace headers.
 
 import { endUnixUs, NEVER_EVIDENCE, ROW_FLAG, type EventColumns } from '../ingest/columns.js';
 import type { InstanceRef } from '../ingest/transactions-port.js';
 
-/** Names and lives remembered; the longest unheard go first. */
+/** Names and proxies remembered; the longest unheard go first. */
 const SERVICES_MAX = 10_000;
-const LIVES_MAX = 100_000;
+const PROXIES_MAX = 100_000;
 
-/** A life that served a request this long before a call counts as one that serves. */
+/** A proxy that served a request this long before a call counts as one that serves. */
 const SERVED_US = 60_000_000;
 
 export class Servers {
   private readonly services = new Map<string, true>();
-  /** When a life last ended a request, us by the collector's clock. */
+  /** When a proxy last ended a request, us by the collector's clock. */
   private readonly served = new Map<string, number>();
 
   /** Takes note of who reports, and whether it served requests. */
-  note({ cuid, service, clockOffsetUs }: InstanceRef, columns: EventColumns): void {
+  note({ proxyId, service, clockOffsetUs }: InstanceRef, columns: EventColumns): void {
     put(this.services, service, true, SERVICES_MAX);
-    let last = this.served.get(cuid) ?? Number.NEGATIVE_INFINITY;
+    let last = this.served.get(proxyId) ?? Number.NEGATIVE_INFINITY;
     const before = last;
     for (let row = 0; row < columns.rows; row++) {
       if ((columns.flags[row]! & (ROW_FLAG.CALL | NEVER_EVIDENCE)) !== 0) continue;
       last = Math.max(last, endUnixUs(columns, row) - clockOffsetUs);
     }
-    if (last > before) put(this.served, cuid, last, LIVES_MAX);
+    if (last > before) put(this.served, proxyId, last, PROXIES_MAX);
   }
 
   isService(name: string): boolean {
     return this.services.has(name);
   }
 
-  /** Whether a life served requests at about `atUs` or since. */
-  serves(cuid: string, atUs: number): boolean {
-    return (this.served.get(cuid) ?? Number.NEGATIVE_INFINITY) >= atUs - SERVED_US;
+  /** Whether a proxy served requests at about `atUs` or since. */
+  serves(proxyId: string, atUs: number): boolean {
+    return (this.served.get(proxyId) ?? Number.NEGATIVE_INFINITY) >= atUs - SERVED_US;
   }
 }
 

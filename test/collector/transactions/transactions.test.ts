@@ -273,6 +273,45 @@ describe('transactions', () => {
     );
   });
 
+  describe('a life that was given another CUID while its requests ran', () => {
+    const [before, now] = [instance('shop', { cuid: 'by-proxy' }), instance('shop', { cuid: 'by-agent' })];
+    const event = { key: KEY, event: '1', start: 0, duration: 9000, flags: ENTRY };
+    const call = { key: KEY, event: '2', start: 1000, duration: 500, flags: CALL, peerCuid: 'cuid-stock' };
+    const world = (): World => {
+      const made = new World();
+      made.aliases.set('by-proxy', 'by-agent');
+      return made;
+    };
+
+    it('is the caller under either of them', () => {
+      for (const [first, second] of [
+        [before, now],
+        [now, before],
+      ] as const) {
+        const at = world();
+        at.transactions.ingest(batch(first, [event]));
+        at.transactions.ingest(batch(second, [call]));
+        assert.deepEqual(parents(at), ['->1 shop', '1>2 unknown']);
+      }
+    });
+
+    it('is the peer that a callee names by the former one', () => {
+      const at = world();
+      at.transactions.ingest(batch(now, [event]));
+      at.rows('stock', { key: KEY, event: '2', start: 1100, duration: 300, peerCuid: 'by-proxy' });
+      assert.deepEqual(parents(at), ['->1 shop', '1>2 stock']);
+    });
+
+    it('ends the request that was listed under the former one', () => {
+      const at = world();
+      const half = { keyHi: KEY.slice(0, 16), keyLo: KEY.slice(16) };
+      const items = [running('1', { ...half, flags: ENTRY | (2 << 20) })];
+      at.transactions.inFlight(before, [{ producer: 1n, omitted: 0, items }]);
+      at.transactions.ingest(batch(now, [event]));
+      assert.deepEqual([at.get(KEY).events.length, at.get(KEY).state], [1, 'TRANSACTION_STATE_SUCCEEDED']);
+    });
+  });
+
   it('keeps a shadow apart: labelled, no evidence, never taken for the answer', () => {
     const world = new World();
     world.rows('a', { ...join, event: '1', start: 0, duration: 1000, flags: ENTRY });

@@ -58,6 +58,8 @@ export class World {
   readonly clock = new ManualClock(T0);
   readonly transactions: Transactions;
   readonly services = new Map<string, string>();
+  /** CUIDs that are aliases, and the CUID their life has now. */
+  readonly aliases = new Map<string, string>();
 
   constructor(options: Partial<TransactionsOptions> = {}) {
     this.transactions = new Transactions({
@@ -67,6 +69,7 @@ export class World {
       retainFlowMs: 14 * 24 * 3_600_000,
       transactionsMax: 1000,
       resolveService: cuid => this.services.get(cuid),
+      resolveCuid: cuid => this.aliases.get(cuid) ?? cuid,
       seed: 1,
       ...options,
     });

@@ -1,11 +1,14 @@
 // "Did you mean": names that are nearly what was written. Pure.
 
+/** A part of a name says which one is meant only from this length on. */
+const PART_CHARS_MIN = 3;
+
 /** Known names close to `name`, the closest first, at most three. */
 export function near(name: string, known: readonly string[]): string[] {
   const limit = Math.max(2, Math.floor(name.length / 3));
   const scored = known.map(candidate => ({
     candidate,
-    distance: candidate.startsWith(name) || candidate.includes(name) ? 0 : distance(candidate, name),
+    distance: name.length >= PART_CHARS_MIN && candidate.includes(name) ? 0 : distance(candidate, name),
   }));
   return scored
     .filter(one => one.distance <= limit)
@@ -14,6 +17,7 @@ export function near(name: string, known: readonly string[]): string[] {
     .map(one => one.candidate);
 }
 
+/** `; did you mean A or B?`, or '' when nothing is near. */
 export function didYouMean(name: string, known: readonly string[]): string {
   const names = near(name, known);
   return names.length === 0 ? '' : `; did you mean ${names.join(' or ')}?`;
