@@ -80,6 +80,7 @@ async function observe(at: Asking<Options>): Promise<number> {
       ),
     );
   else io.note('no such request is known\n');
+  noteUnlisted(at, filter, found.last);
   if (found.more) io.note(`there are more than these ${found.items.length}; --limit N shows N\n`);
   if (found.last['truncated'] === true) {
     io.note(
@@ -87,6 +88,19 @@ async function observe(at: Asking<Options>): Promise<number> {
     );
   }
   return EXIT.OK;
+}
+
+/** Requests that run are known from an age on: what was asked for can be younger. */
+function noteUnlisted(
+  { io, options }: Asking<Options>,
+  filter: Filter,
+  answer: Readonly<Record<string, unknown>>,
+): void {
+  const knownAfterMs = spanOf(answer['runningKnownAfter'] as string | undefined);
+  if (knownAfterMs === undefined || options.olderThan === undefined) return;
+  if (!filter.states.includes('TRANSACTION_STATE_RUNNING')) return;
+  if (parseSpan(options.olderThan, '--older-than') >= knownAfterMs) return;
+  io.note(`requests that have run for less than ${age(knownAfterMs)} may be missing: proxies list them from then on\n`);
 }
 
 interface Filter {

@@ -84,6 +84,6 @@ export class Applier {
 }
 
 export function instanceRef(life: Life): InstanceRef {
-  const { cuid, service, cluster, node, proxyId } = life;
-  return { cuid, service, cluster, node, proxyId, clockOffsetUs: life.clock.current.offsetUs };
+  const { cuid, service, cluster, node, proxyId, reportInFlightMs } = life;
+  return { cuid, service, cluster, node, proxyId, reportInFlightMs, clockOffsetUs: life.clock.current.offsetUs };
 }

@@ -12,6 +12,8 @@ export interface InstanceRef {
   readonly proxyId: string;
   /** Its clock minus the collector's, us. */
   readonly clockOffsetUs: number;
+  /** Its requests are listed while they run once they are this old, ms; 0 or absent = not said. */
+  readonly reportInFlightMs?: number;
 }
 
 export interface RowBatch {

@@ -2,7 +2,8 @@
 
 import type { ServerWritableStream } from '@grpc/grpc-js';
 import { InvalidArgument } from '../errors.js';
-import { microseconds } from './encode.js';
+import type { Registry } from '../registry/registry.js';
+import { microseconds, timestamp } from './encode.js';
 import { pageSize } from './pages.js';
 import type { ReadParts } from './parts.js';
 
@@ -41,13 +42,24 @@ export function explain({ transactions }: ReadParts, request: { readonly id?: st
   return transactions.explain(checkId(request.id));
 }
 
-export function listTransactions({ transactions }: ReadParts, request: ListTransactionsRequest): object {
+export function listTransactions({ transactions, registry }: ReadParts, request: ListTransactionsRequest): object {
   checkStates(request.states);
   const olderThanUs = microseconds(request.olderThan);
   if (olderThanUs !== undefined && olderThanUs < 0) {
     throw new InvalidArgument('older_than', `${olderThanUs / 1e6}s`, '0s or more');
   }
-  return transactions.list({ ...request, pageSize: pageSize(request.pageSize) });
+  const answer = transactions.list({ ...request, pageSize: pageSize(request.pageSize) });
+  const listedAfterMs = inFlightMsMax(registry);
+  return listedAfterMs === 0 ? answer : { ...answer, runningKnownAfter: timestamp(listedAfterMs * 1000) };
+}
+
+/** The age from which every live instance lists a request that runs; 0 when none says. */
+function inFlightMsMax(registry: Registry): number {
+  let ms = 0;
+  for (const life of registry.activeLives) {
+    if (registry.stateOf(life) === 'INSTANCE_STATE_LIVE') ms = Math.max(ms, life.reportInFlightMs);
+  }
+  return ms;
 }
 
 export function getFlow({ transactions }: ReadParts, request: GetFlowRequest): object {

@@ -3,9 +3,8 @@
 /** Periods after which a list that was not renewed is not believed any more. */
 const PERIODS = 3;
 
-/** The period if nothing is known about it: the default of `report.inFlightMs`; and its bounds. */
+/** The period at least, and if it is not said: the default of `report.inFlightMs`. */
 const PERIOD_US_MIN = 5_000_000;
-const PERIOD_US_MAX = 60_000_000;
 
 /** Producers with a list, at most; the one unheard for longest goes first. */
 const LISTS_MAX = 100_000;
@@ -28,16 +27,12 @@ export class InFlightLists<T> {
     return this.lists.size;
   }
 
-  /**
-   * The new list of a producer. `ageUsMin`: age of its youngest item. A request is listed once it is
-   * older than the period, so the least age ever seen is an upper bound of the period.
-   */
-  replace(producer: string, items: Map<string, T>, ageUsMin: number, nowUs: number): void {
+  /** The new list of a producer, which renews it once in `periodUs`; 0 = it does not say. */
+  replace(producer: string, items: Map<string, T>, periodUs: number, nowUs: number): void {
     const before = this.lists.get(producer);
     this.lists.delete(producer);
     if (items.size > 0) {
-      const least = Math.min(before?.periodUs ?? PERIOD_US_MAX, ageUsMin);
-      this.lists.set(producer, { heardUs: nowUs, periodUs: Math.max(PERIOD_US_MIN, least), items });
+      this.lists.set(producer, { heardUs: nowUs, periodUs: Math.max(PERIOD_US_MIN, periodUs), items });
     }
     for (const [id, item] of before?.items ?? []) if (!items.has(id)) this.gone(item);
     if (this.lists.size > LISTS_MAX) this.dropOldest();

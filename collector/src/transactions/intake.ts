@@ -70,15 +70,14 @@ export class Intake {
     this.nowUs = nowUs;
     const { instances } = this.table.rows;
     const from = instances.acquire(instanceKey(instance), () => instanceOf(instance));
+    const periodUs = (instance.reportInFlightMs ?? 0) * 1000;
     for (const { producer, items } of lists) {
       const running = new Map<string, Running>();
-      let ageUsMin = Number.POSITIVE_INFINITY;
       for (const item of items) {
-        ageUsMin = Math.min(ageUsMin, item.ageMs * 1000);
         const taken = this.runs(instance, item, from);
         if (taken !== undefined) running.set(`${item.eventId} ${item.flags & ROW_FLAG.CALL}`, taken);
       }
-      this.lists.replace(`${instance.proxyId} ${producer}`, running, ageUsMin, nowUs);
+      this.lists.replace(`${instance.proxyId} ${producer}`, running, periodUs, nowUs);
     }
     instances.release(from);
   }

@@ -443,7 +443,7 @@ describe('transactions in flight', () => {
   it('stay listed as long as a slow reporter renews its list', () => {
     const world = new World();
     const list = (ageMs: number): void =>
-      world.transactions.inFlight(instance('a'), [
+      world.transactions.inFlight(instance('a', { reportInFlightMs: 60_000 }), [
         { producer: 1n, omitted: 0, items: [running('1', { ...half, ageMs, flags: ENTRY })] },
       ]);
     for (let age = 60_000; age <= 240_000; age += 60_000) {
@@ -452,6 +452,16 @@ describe('transactions in flight', () => {
       assert.equal(world.get(KEY).state, 'TRANSACTION_STATE_RUNNING');
     }
     world.pass(140);
+    assert.equal(world.get(KEY).state, 'TRANSACTION_STATE_UNSPECIFIED');
+  });
+
+  it('are believed for three of the periods that their proxy tells, however old they are', () => {
+    const world = new World();
+    const items = [running('1', { ...half, ageMs: 300_000, flags: ENTRY })];
+    world.transactions.inFlight(instance('a', { reportInFlightMs: 5000 }), [{ producer: 1n, omitted: 0, items }]);
+    world.pass(15);
+    assert.equal(world.get(KEY).state, 'TRANSACTION_STATE_RUNNING');
+    world.pass(12);
     assert.equal(world.get(KEY).state, 'TRANSACTION_STATE_UNSPECIFIED');
   });
 });
