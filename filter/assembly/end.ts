@@ -1,8 +1,9 @@
 // The end of a request: judged, counted, made into rows.
-import { Text } from './bytes';
+import { parsed, parseDecimal, Text } from './bytes';
 import * as batches from './batches';
 import { clock, nowNs, wallAt } from './clock';
 import { EVENTS_ALL, EVENTS_FAILURES, ROLE_FULL } from './config';
+import * as h from './core/headers';
 import * as names from './core/names';
 import * as trace from './core/trace';
 import { Row } from './core/wire';
@@ -15,7 +16,7 @@ import { parsePairs } from './own-headers';
 import { orderExpected, reporting, Root, sideOf } from './roots';
 import * as status from './status';
 import {
-  B_IN_MESH, B_LOGGED, B_ORDERED, B_PRIVATE, B_SEEN, B_STAMP, EDGE, F_CALL, F_ENTRY, F_EXTERNAL, F_GRPC, F_LOCAL_REPLY, F_STREAM, F_UNSEEN, find, INBOUND, OUTBOUND, settle, Stream,
+  B_IN_MESH, B_LOGGED, B_ORDERED, B_PRIVATE, B_ROUTER_COUNTS, B_SEEN, B_STAMP, EDGE, F_CALL, F_ENTRY, F_EXTERNAL, F_GRPC, F_LOCAL_REPLY, F_STREAM, F_UNSEEN, find, INBOUND, OUTBOUND, settle, Stream,
 } from './streams';
 import { sampled, weightOf } from './thinning';
 
@@ -62,7 +63,6 @@ export function log(context: u32): void {
   }
   settle(s);
   if ((s.bits & B_PRIVATE) != 0) return; // calls nobody
-  learn(s, root);
   finish(s, root);
 }
 
@@ -77,8 +77,10 @@ function finish(s: Stream, root: Root): void {
     else grpc = -1;
   }
   const broken = s.status < 400 && (responseFlags & RF_BROKEN) != 0;
-  const attempts = s.side != INBOUND ? host.getNumber(P_ATTEMPTS.ptr, P_ATTEMPTS.size, 0) : 1;
+  const attempts = s.side != INBOUND ? attemptsOf(s) : 1;
   let local = attempts == 0 && s.status != 0;
+  // What ended before the router tells nothing of what the router's side adds.
+  if (s.lacked != 0 && (s.side != INBOUND ? attempts : attemptsOf(s)) != 0) learn(s, root);
   let details: u32 = 0;
   const unordered = (s.bits & (B_SEEN | B_ORDERED)) == B_SEEN && orderExpected(root, s.side);
   if (responseFlags != 0 || s.status == 0 || s.status >= 400 || local || unordered) {
@@ -102,7 +104,12 @@ function finish(s: Stream, root: Root): void {
   const streamed = (s.flags & F_STREAM) != 0;
   const duration: u32 = streamed ? 0 : elapsed > 0xffffffff ? 0xffffffff : (elapsed as u32);
   // Under load a sample tells the waits as well as all of them.
-  const waitNs = status.sampleWait() ? host.getNumber(P_WAIT.ptr, P_WAIT.size, u64.MAX_VALUE) : u64.MAX_VALUE;
+  let waitNs = u64.MAX_VALUE;
+  if (status.sampleWait()) {
+    // Status tells milliseconds: of a request that took less than one, the wait is known to be 0.
+    if (elapsed < 1000 && !local) waitNs = 0;
+    else waitNs = host.getNumber(P_WAIT.ptr, P_WAIT.size, u64.MAX_VALUE);
+  }
   const hasWait = waitNs != u64.MAX_VALUE;
   const wait: u32 = hasWait ? (waitNs / 1000 > 0xffffffff ? 0xffffffff : ((waitNs / 1000) as u32)) : 0;
   if (s.side != OUTBOUND) status.observe(outcome == O_FAILED, streamed, duration, wait, hasWait);
@@ -111,6 +118,12 @@ function finish(s: Stream, root: Root): void {
   const tries: u32 = attempts > 255 ? 255 : (attempts as u32);
   if (s.side != OUTBOUND) row(s, root, false, outcome, statusBits, responseFlags as u32, duration, wait, details, tries);
   if (s.side == OUTBOUND || (s.side == EDGE && s.peerService != 0)) row(s, root, true, outcome, statusBits, responseFlags as u32, duration, wait, details, tries);
+}
+
+/** How often the router tried; 0 = never. It most often says so in a header, which is cheaper to read than a property. */
+function attemptsOf(s: Stream): u64 {
+  if ((s.bits & B_ROUTER_COUNTS) != 0 && host.getHeader(host.REQUEST_HEADERS, h.T_ATTEMPT.ptr, h.T_ATTEMPT.size) == host.OK && parseDecimal(host.dataPtr, host.dataSize)) return parsed;
+  return host.getNumber(P_ATTEMPTS.ptr, P_ATTEMPTS.size, 0);
 }
 
 /** What the outcome means, as the contract's "Early rollback" defines it. */

@@ -7,7 +7,7 @@ import * as h from './core/headers';
 import * as trace from './core/trace';
 import * as doubts from './doubts';
 import * as host from './host';
-import { dropCopies, parsePairs, stampRequest } from './own-headers';
+import { addStamps, dropCopies, parsePairs, stampRequest } from './own-headers';
 import { Root } from './roots';
 import { B_COPIES, B_IN_MESH, B_ORDERED, B_STAMP, F_INJECTED, OUTBOUND, Stream } from './streams';
 
@@ -64,7 +64,11 @@ export function order(root: Root): void {
     stampFor(s, full);
   }
   const move = h.disordered && h.count <= h.FIELDS_MAX;
-  if (!move && h.stampsPending() == 0 && h.hostileCount == 0) return;
+  if (h.disordered && !move) doubts.countUnstamped();
+  if (!move && h.hostileCount == 0) {
+    addStamps(host.REQUEST_HEADERS);
+    return;
+  }
   if (h.write(move, false, true)) host.setPairs(host.REQUEST_HEADERS, h.outPtr, h.outSize);
   else doubts.countUnstamped();
 }

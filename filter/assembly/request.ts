@@ -15,11 +15,11 @@ import * as doubts from './doubts';
 import * as host from './host';
 import * as inject from './injected';
 import { order, push } from './order';
-import { clean, dropCopies, parsePairs, readApp, stampRequest } from './own-headers';
+import { addStamps, clean, dropCopies, parsePairs, readApp, stampRequest } from './own-headers';
 import { orderExpected, Root, sideOf } from './roots';
 import * as status from './status';
 import * as streams from './streams';
-import { B_CALL, B_COPIES, B_EVENT, B_IN_MESH, B_PEER_TRUSTED, B_PRIVATE, B_SEEN, B_STAMP, B_STREAM, EDGE, F_STREAM, find, INBOUND, OUTBOUND, Stream } from './streams';
+import { B_CALL, B_COPIES, B_EVENT, B_IN_MESH, B_PEER_TRUSTED, B_PRIVATE, B_ROUTER_COUNTS, B_SEEN, B_STAMP, B_STREAM, EDGE, F_STREAM, find, INBOUND, OUTBOUND, Stream } from './streams';
 import { closedPath, wellKnown } from './well-known';
 
 const CONTINUE: u32 = 0;
@@ -56,13 +56,14 @@ export function requestHeaders(context: u32): u32 {
     clean(root);
     return CONTINUE;
   }
-  s.bits |= B_SEEN;
+  s.bits |= h.iAttempt < 0 ? B_SEEN | B_ROUTER_COUNTS : B_SEEN;
   s.startNs = clock();
   trace.read();
   describe(s, root);
   if (trapArmed && host.getHeader(host.REQUEST_HEADERS, T_TRAP.ptr, T_TRAP.size) == host.OK) unreachable();
   if (wellKnown(side)) {
-    s.bits |= B_PRIVATE;
+    // The own application's word is no request; a stranger's attempt is one.
+    if (side == OUTBOUND) s.bits |= B_PRIVATE;
     return STOP;
   }
   if (closedPath(root, side)) return STOP;
@@ -115,8 +116,12 @@ function rewrite(s: Stream, root: Root): void {
     doubts.countUnstamped();
   }
   const move = h.disordered && h.count <= h.FIELDS_MAX;
+  if (h.disordered && !move) doubts.countUnstamped();
   const drop = h.hostileCount > 0 || (dropOwn && h.ownCount > 0);
-  if (!drop && !move && h.stampsPending() == 0) return;
+  if (!drop && !move) {
+    addStamps(host.REQUEST_HEADERS);
+    return;
+  }
   if (!h.write(move, dropOwn, true)) {
     doubts.countUnstamped();
     if (drop) clean(root);

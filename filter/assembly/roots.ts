@@ -12,7 +12,7 @@ export class Root {
   side: i32 = 0;
   trace: usize = 0; // trace.headers, compiled by core/headers
   transactionHeader: Text = new Text('');
-  /** rollback.callback.path: closed to the network. */
+  /** rollback.callback.path in its plain form: closed to the network. */
   callback: Text = new Text('');
   /** Bit per side: `role: order` follows in the upstream chain, so headers are left to it. */
   orderSeen: u32 = 0;

@@ -38,11 +38,12 @@ export const B_PEER_TRUSTED: u32 = 16; // may get own response headers
 export const B_IN_MESH: u32 = 32; // goes to an in-mesh cluster
 export const B_STAMP: u32 = 64; // `order` has to stamp
 export const B_ORDERED: u32 = 128; // `order` has seen it
-export const B_RESPONSE: u32 = 256;
 export const B_LISTED: u32 = 512;
 export const B_LOGGED: u32 = 2048;
 export const B_PRIVATE: u32 = 16384; // answered by the filter itself: no row
 export const B_COPIES: u32 = 4096; // the application sent own headers
+/** The request came without x-envoy-attempt-count: one that is there at the end is the router's. */
+export const B_ROUTER_COUNTS: u32 = 8192;
 
 /** Where one direction of a gRPC body is. */
 @unmanaged
@@ -80,7 +81,6 @@ export class Stream {
   callOperation: u32;
   peerService: u32;
   status: u32;
-  attempts: u32;
   side: i32;
   lacked: u32; // trace headers that the request did not have, see injected.ts
   placed: u32; // those that an empty field holds a place for

@@ -5,6 +5,7 @@ import { nowMs, refreshClock } from './clock';
 import { Config, ROLE_FULL } from './config';
 import { compile, compiledSize } from './core/headers';
 import * as names from './core/names';
+import { plainText } from './core/paths';
 import * as doubts from './doubts';
 import * as host from './host';
 import * as identity from './identity';
@@ -57,7 +58,7 @@ export function configure(id: u32, size: u32): void {
   if (config.edgeUnreadable && identity.router) config.edge = true;
   root.config = config;
   root.transactionHeader = new Text(config.transactionHeader);
-  root.callback = new Text(config.callbackPath);
+  root.callback = plainText(config.callbackPath);
   if (root.trace != 0) heap.free(root.trace);
   root.trace = heap.alloc(compiledSize(config.traceHeaders.length));
   compile(config.traceHeaders, root.trace);

@@ -1,6 +1,7 @@
 // Paths of the filter's own under /.well-known/meshpulse/, and the one that must stay closed.
 import { Text } from './bytes';
 import * as h from './core/headers';
+import { plain } from './core/paths';
 import * as host from './host';
 import * as jobs from './jobs';
 import { readApp } from './own-headers';
@@ -39,11 +40,17 @@ export function wellKnown(side: i32): bool {
   return true;
 }
 
-/** rollback.callback.path must not be reachable from the network: answered 404. */
+/** rollback.callback.path must not be reachable from the network, however it is spelt: answered 404. */
 export function closedPath(root: Root, side: i32): bool {
-  if (side == OUTBOUND || root.callback.size == 0 || !root.callback.is(h.valuePtr(h.iPath), pathSize())) return false;
-  answer(404, T_NOT_FOUND);
-  return true;
+  if (side == OUTBOUND || root.callback.size == 0 || h.iPath < 0) return false;
+  const size = h.valueSize(h.iPath);
+  const m = host.mark();
+  const to = host.scratch(size + 1);
+  // Without room for the path nothing is known of it, and a closed path stays closed.
+  const closed = to == 0 || root.callback.is(to, plain(h.valuePtr(h.iPath), size, to));
+  host.release(m);
+  if (closed) answer(404, T_NOT_FOUND);
+  return closed;
 }
 
 /** Bytes of :path before the query. */

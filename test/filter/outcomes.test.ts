@@ -306,12 +306,26 @@ describe('the end of a request', function () {
     const row = rowOf(s =>
       s.callOut(
         { properties },
-        { status: 503, flags: ResponseFlag.UpstreamRetryLimitExceeded, details: 'via_upstream' },
+        { status: 503, flags: ResponseFlag.UpstreamRetryLimitExceeded, details: 'via_upstream', afterMs: 9 },
       ),
     );
     assert.deepEqual(
       [row.attempts, row.waitUs, row.responseFlags, row.outcome, row.details, row.flags & RowFlag.Call],
       [3, 4500, ResponseFlag.UpstreamRetryLimitExceeded, Outcome.Failed, '', RowFlag.Call],
     );
+  });
+
+  it('takes the attempts from the router’s header, never from a client’s', () => {
+    const attempts = (client: readonly Pair[], router: string | undefined): number =>
+      rowOf(sidecar => {
+        const exchange = sidecar.call({ headers: client, properties: { upstream: { request_attempt_count: 2 } } });
+        exchange.requestHeaders();
+        if (router !== undefined) exchange.request.set('x-envoy-attempt-count', router);
+        return sidecar.answer(exchange);
+      }).attempts;
+    assert.equal(attempts([], '3'), 3);
+    assert.equal(attempts([], undefined), 2);
+    assert.equal(attempts([], 'many'), 2);
+    assert.equal(attempts([['x-envoy-attempt-count', '9']], undefined), 2);
   });
 });

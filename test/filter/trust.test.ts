@@ -143,6 +143,29 @@ describe('trust', () => {
       assert.equal(value(exchange, 'x-mp-status').length, 0);
     });
 
+    it('stay under 256 bytes with what the application says of its job', () => {
+      const job = 'j'.repeat(120);
+      for (const length of [1, 40, 64])
+        for (const response of [true, false]) {
+          const headers: Pair[] = [
+            ['x-mp-progress', `job="${job}", done=1, of=2, state=packing`],
+            ['x-mp-rollback', 's'.repeat(length)],
+          ];
+          const exchange = answerTo({}, headers, { status: { response } });
+          assert.ok(ownBytes(exchange.response?.pairs() ?? []) < 256);
+          assert.equal(value(exchange, 'x-mp-rollback').length, 1);
+        }
+    });
+
+    it('lose own headers one by one when the header map cannot be read whole', () => {
+      const sidecar = start();
+      const exchange = sidecar.call();
+      exchange.requestHeaders();
+      sidecar.proxy.faults.set({ call: 'proxy_get_header_map_pairs', status: 10 });
+      exchange.responseHeaders([[':status', '200'], ...inner([...SPOOFED, ...TWINS])]);
+      assert.deepEqual(exchange.response?.pairs(), [[':status', '200'], ...inner([])]);
+    });
+
     it('carry ORCA for balancers when status.orca is on and the application sent none', () => {
       const config = { status: { orca: true } };
       assert.match(
@@ -329,7 +352,7 @@ describe('trust', () => {
 
   it('answers paths of its own from the network with 404', () => {
     const sidecar = start({ config: { rollback: { callback: { cluster: 'app', path: '/undo' } } } });
-    for (const path of ['/.well-known/meshpulse/progress', '/.well-known/meshpulse/x', '/undo', '/undo?x=1']) {
+    const answerOf = (path: string): number | undefined => {
       const exchange = sidecar.receive({
         rawHeaders: [
           [':authority', 'a'],
@@ -337,17 +360,34 @@ describe('trust', () => {
           [':method', 'POST'],
         ],
       });
-      assert.equal(exchange.requestHeaders(), 'stop', path);
-      assert.equal(exchange.localReply?.code, 404, path);
+      exchange.requestHeaders();
       exchange.finish();
+      return exchange.localReply?.code;
+    };
+    const closed = [
+      '/.well-known/meshpulse/progress', '/.well-known/meshpulse/x', '/undo', '/undo?x=1', '/undo#x', '/undo/', '//undo',
+      '/./undo', '/a/../undo', '/a/b/../../undo', '/../undo', '/UNDO', '/Undo;v=1', '/;x/undo', '/%75ndo', '/%2575ndo', '/und%6F',
+      '/%2e/undo', '/a/%2e%2e/undo', '/%2fundo', '\\undo', '/a\\..\\undo', '/undo%3fx', '/undo%00', '/undo%23', '/undo/.', '/undo/x/..',
+    ]; // prettier-ignore
+    for (const path of closed) {
+      assert.equal(answerOf(path), 404, path);
     }
-    const other = sidecar.receive({
-      rawHeaders: [
-        [':authority', 'a'],
-        [':path', '/undone'],
-        [':method', 'POST'],
-      ],
-    });
-    assert.equal(other.requestHeaders(), 'continue');
+    for (const path of [
+      '/undone',
+      '/',
+      '',
+      '*',
+      '/un',
+      '/undo/x',
+      '/undo.',
+      '/x/undo',
+      '/undo%',
+      '/%zzundo',
+      '/a/undo/b',
+    ])
+      assert.equal(answerOf(path), undefined, path);
+    sidecar.connect();
+    sidecar.advance(3000);
+    assert.equal(sidecar.collector.rows().length, closed.length + 11, 'a stranger’s attempt is a request');
   });
 });

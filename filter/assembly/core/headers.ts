@@ -47,7 +47,6 @@ export let iContentType: i32 = -1;
 export let iUserAgent: i32 = -1;
 export let iUpgrade: i32 = -1;
 export let iAttempt: i32 = -1;
-export let iGrpcStatus: i32 = -1;
 export let iOrca: i32 = -1;
 /** REPEATED when there is more than one: by W3C's word such a context is none. */
 export let iTraceparent: i32 = -1;
@@ -82,8 +81,7 @@ const T_REQUEST_ID = new Text('x-request-id');
 const T_CONTENT_TYPE = new Text('content-type');
 const T_USER_AGENT = new Text('user-agent');
 const T_UPGRADE = new Text('upgrade');
-const T_ATTEMPT = new Text('x-envoy-attempt-count');
-const T_GRPC_STATUS = new Text('grpc-status');
+export const T_ATTEMPT = new Text('x-envoy-attempt-count');
 const T_ORCA = new Text('endpoint-load-metrics');
 const T_METHOD = new Text(':method');
 const T_PATH = new Text(':path');
@@ -204,7 +202,7 @@ export function parse(ptr: usize, size: u32, trace: usize, transactionHeader: Te
 function reset(): void {
   count = 0; bytes = 0; lineBytes = 0; stampCount = 0; ownCount = 0; hostileCount = 0; disordered = false;
   iMethod = -1; iPath = -1; iAuthority = -1; iStatus = -1; iRequestId = -1; iContentType = -1; iUserAgent = -1; iUpgrade = -1;
-  iAttempt = -1; iGrpcStatus = -1; iOrca = -1; iTraceparent = -1; iB3 = -1; iXB3Trace = -1; iXB3Span = -1; iUber = -1; iSw8 = -1;
+  iAttempt = -1; iOrca = -1; iTraceparent = -1; iB3 = -1; iXB3Trace = -1; iXB3Span = -1; iUber = -1; iSw8 = -1;
   iCloud = -1; iDatadog = -1; iDatadogParent = -1; iTransaction = -1; iCuid = -1; iMpStatus = -1; iMpProgress = -1; iMpRollback = -1;
 }
 
@@ -227,7 +225,6 @@ function classify(i: i32, name: usize, size: u32, c: u8): u32 {
     case 10: if (iUserAgent < 0 && T_USER_AGENT.is(name, size)) iUserAgent = i; break;
     case 11:
       if (c == 0x74) { if (T_TRACEPARENT.is(name, size)) iTraceparent = iTraceparent == -1 ? i : REPEATED; }
-      else if (c == 0x67) { if (iGrpcStatus < 0 && T_GRPC_STATUS.is(name, size)) iGrpcStatus = i; }
       else if (c == 0x78) {
         if (iXB3Span < 0 && T_X_B3_SPANID.is(name, size)) iXB3Span = i;
         else return own(i, name, T_MP_STATUS);
@@ -480,9 +477,4 @@ export function valueIs(i: i32, text: Text): bool {
 
 export function valueStarts(i: i32, text: Text): bool {
   return i >= 0 && text.starts(valuePtr(i), valueSize(i));
-}
-
-/** Are the two fields' values the same bytes? */
-export function sameValue(i: i32, ptr: usize, size: u32): bool {
-  return i >= 0 && valueSize(i) == size && same(valuePtr(i), ptr, size);
 }
