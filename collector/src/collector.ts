@@ -84,6 +84,10 @@ export async function startCollector({
   const recovered: Recovered = { lives: 0, batches: 0, countingSinceUs: clock.nowUs() };
   const recoverParts = { clock, registry, counts, applier, transactions, totals };
   await store.open(recovery(recoverParts, recovered), snapshotSource(recoverParts, recovered));
+  // Metrics go on exactly where they stopped, or begin at 0: what recovery did is no news.
+  edges.clear();
+  counts.overflow = 0;
+  transactions.beginCounting();
   if (config.dataDir !== undefined) log.info({ ...recovered }, 'state recovered');
 
   const ingest = new Ingest({

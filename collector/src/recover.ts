@@ -1,7 +1,9 @@
 // Rebuilds the registry, the counts, the flow and recent transactions from what the store kept.
 
 import type { Applier } from './ingest/apply.js';
+import type { Clock } from './clock.js';
 import type { TransactionsPort } from './ingest/transactions-port.js';
+import { SETTLE_MS } from './ingest/settling-sum.js';
 import type { IngestTotals } from './ingest/totals.js';
 import type { Counts } from './registry/counts.js';
 import { toStored } from './registry/life.js';
@@ -9,6 +11,7 @@ import type { Registry } from './registry/registry.js';
 import type { Recovery, SnapshotSource } from './store/store.js';
 
 export interface RecoverParts {
+  readonly clock: Clock;
   readonly registry: Registry;
   readonly counts: Counts;
   readonly applier: Applier;
@@ -24,11 +27,18 @@ export interface Recovered {
 
 /** Where the store gives back what it kept; `recovered` is filled on the way. */
 export function recovery(parts: RecoverParts, recovered: Recovered): Recovery {
-  const { registry, counts, applier, transactions, totals } = parts;
+  const { clock, registry, counts, applier, transactions, totals } = parts;
+  // What was lost before the restart may have been counted then, and must not come back as less.
+  const stoodMs = (): number => clock.monotonicMs() - SETTLE_MS;
   return {
     life(life) {
       recovered.lives += 1;
-      registry.restore(life);
+      const { before, now } = registry.restore(life);
+      totals.told(before, now);
+      if (now.endedUs !== undefined && before?.endedUs === undefined) totals.ended(now);
+    },
+    totals(state) {
+      totals.restore(state, stoodMs());
     },
     count({ service, cluster, external, ...row }) {
       counts.add(service, cluster, external, row);
@@ -48,7 +58,7 @@ export function recovery(parts: RecoverParts, recovered: Recovered): Recovery {
       const life = registry.find(cuid);
       if (life === undefined || (loss.reports === 0 && loss.events === 0)) return;
       registry.lost(life, loss);
-      totals.lost(life.service, loss);
+      totals.lost(life.service, loss, stoodMs());
     },
   };
 }
@@ -60,6 +70,7 @@ export function snapshotSource(parts: RecoverParts, recovered: Recovered): Snaps
     },
     counts: () => parts.counts.stored(),
     countingSinceUs: () => recovered.countingSinceUs,
+    totals: () => parts.totals.state(),
     flow: () => parts.transactions.flow.snapshot(),
   };
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { CATALOGUE } from '../../collector/src/metrics/catalogue.js';
 import { Exporter } from '../../collector/src/metrics/exporter.js';
-import { batch, hello } from './ingest-support.js';
+import { batch, hello, type Plain } from './ingest-support.js';
 import { start } from './rpc-support.js';
 
 const values = (text: string, name: string): number[] =>
@@ -53,6 +53,30 @@ describe('metrics', function () {
       'filter_config_errors_total{destination_service="payment.shop"} 1',
     ];
     for (const line of lines) assert.ok(text.includes(`meshpulse_${line}\n`), line);
+    await collector.stop();
+  });
+
+  it('sum what filters count of themselves, by bounded names, and only what grew', async () => {
+    const collector = await start();
+    const told = (unstamped: string, extra: Plain[] = []): Plain[] => [
+      { name: 'unstamped', value: unstamped },
+      ...extra,
+    ];
+    const stream = collector.report();
+    await stream.ask({ hello: hello({ counters: told('7', [{ name: 'Not A Name', value: '2' }]) }) });
+    await stream.ask({ hello: hello({ counters: told('5') }) });
+    await stream.ask({ hello: hello({ counters: told('9') }) });
+    await stream.ask({ hello: hello({ counters: told('1'), bootEpoch: '1700000001000000' }) });
+    const many = Array.from({ length: 60 }, (_, i) => ({
+      name: `c_${'abcdefgh'[i >> 3]}${'abcdefgh'[i & 7]}`,
+      value: '1',
+    }));
+    await stream.ask({ hello: hello({ counters: many, bootEpoch: '1700000002000000' }) });
+    const { text } = await collector.get('/metrics');
+    const service = 'destination_service="payment.shop"';
+    assert.ok(text.includes(`filter_shortfalls_total{${service},reason="unstamped"} 10\n`), text);
+    assert.equal(values(text, 'filter_shortfalls_total').length, 33);
+    assert.ok(text.includes(`filter_shortfalls_total{${service},reason="other"} ${2 + 60 - 31}\n`), text);
     await collector.stop();
   });
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { advance, announce, finish, UNKNOWN, type Position } from '../../collector/src/ingest/producers.js';
+import { advance, announce, finish, HOLES_MAX, UNKNOWN, type Position } from '../../collector/src/ingest/producers.js';
 
 const told = (nextSeq: number, extra: object = {}): Parameters<typeof announce>[1] => ({
   id: 1n,
@@ -45,7 +45,13 @@ describe('producer positions', () => {
     const end = finish(known);
     assert.deepEqual(end.loss, { reports: 3, events: 27 });
     assert.deepEqual(finish(end.position).loss, { reports: 0, events: 0 });
-    assert.equal(advance(end.position, head(4, 27, 10)).fresh, false);
+  });
+
+  it('take back what comes although its producer was taken for gone', () => {
+    const known = announce(advance(UNKNOWN, head(1, 0, 10)).position, told(5, { batchedEvents: 37 })).position;
+    const late = advance(finish(known).position, head(4, 27, 10));
+    assert.deepEqual([late.fresh, late.loss], [true, { reports: -1, events: -10 }]);
+    assert.equal(advance(late.position, head(4, 27, 10)).fresh, false);
   });
 
   it('say nothing of a producer that never sent anything', () => {
@@ -102,6 +108,56 @@ describe('producer positions', () => {
         assert.equal(taken.reports + lost.reports + end.loss.reports, batches.length);
         assert.equal(before, dropped);
       }),
+    );
+  });
+
+  it('come out the same in every order of arrival, with any number of repeats', () => {
+    const batches = [3, 0, 5, 1, 4, 2, 2, 6, 1, 3].map((rows, i, all) =>
+      head(
+        i + 1,
+        all.slice(0, i).reduce((a, b) => a + b, 0),
+        rows,
+      ),
+    );
+    const arrivals = fc
+      .tuple(fc.shuffledSubarray(batches), fc.array(fc.constantFrom(...batches), { maxLength: 20 }))
+      .chain(([some, repeats]) =>
+        fc.shuffledSubarray([...some, ...repeats], { minLength: some.length + repeats.length }),
+      );
+    fc.assert(
+      fc.property(arrivals, arriving => {
+        let { position } = announce(UNKNOWN, told(1));
+        const taken: number[] = [];
+        const lost = { reports: 0, events: 0 };
+        const note = ({ loss }: { loss: typeof lost }): void => {
+          lost.reports += loss.reports;
+          lost.events += loss.events;
+        };
+        for (const batch of arriving) {
+          const step = advance(position, batch);
+          position = step.position;
+          if (step.fresh) taken.push(batch.seq);
+          note(step);
+        }
+        note(finish(announce(position, told(11, { batchedEvents: 27 })).position));
+        const came = batches.filter(batch => arriving.includes(batch));
+        assert.deepEqual(
+          [...taken].sort((a, b) => a - b),
+          came.map(batch => batch.seq),
+        );
+        const rows = came.reduce((sum, batch) => sum + batch.rows, 0);
+        assert.deepEqual(lost, { reports: 10 - came.length, events: 27 - rows });
+      }),
+    );
+  });
+
+  it('remember a bounded number of holes, the latest', () => {
+    let { position } = announce(UNKNOWN, told(1));
+    for (let seq = 2; seq <= 200; seq += 2) position = advance(position, head(seq, seq, 1)).position;
+    assert.equal(position.holes?.length, HOLES_MAX);
+    assert.deepEqual(
+      [advance(position, head(1, 1, 1)).fresh, advance(position, head(199, 199, 1)).fresh],
+      [false, true],
     );
   });
 

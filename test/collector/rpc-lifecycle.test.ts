@@ -168,6 +168,52 @@ describe('collector process', function () {
     clients.close();
   });
 
+  it('goes on counting where it stopped, or begins at 0, and its metrics say what its answers say', async () => {
+    const dataDir = folder();
+    const series = async ({ http }: Child): Promise<Map<string, number>> => {
+      const lines = (await (await fetch(`http://${http}/metrics`)).text()).split('\n');
+      return new Map(
+        lines
+          .filter(line => /^meshpulse_\w+_total\b/.test(line))
+          .map(line => [line.slice(0, line.lastIndexOf(' ')), Number(line.slice(line.lastIndexOf(' ') + 1))]),
+      );
+    };
+    const lifeNow = (clients: Clients): Promise<Plain> => clients.call('Registry.GetInstance', { cuid: CUID });
+    const said = { configErrors: ['report.ratio is 7, must be 0 to 1'], counters: [{ name: 'unstamped', value: '3' }] };
+    const lostMetric = 'meshpulse_reports_lost_total{destination_service="payment.shop"}';
+    // One round before a snapshot (a clean stop makes one), one before a kill.
+    let before = new Map<string, number>();
+    for (const round of [0, 1, 2]) {
+      const child = await run('--data-dir', dataDir);
+      const clients = new Clients(child.grpc);
+      const now = await series(child);
+      for (const [name, value] of now)
+        assert.ok(value === 0 || value === before.get(name), `${name} begins at ${value}`);
+      if (round > 0) {
+        const durable = /_(events|event_duration_seconds|external_calls|lost|config_errors|shortfalls|unclean)_/;
+        const kept = [...before].filter(([name]) => durable.test(name) || name.includes('_lost_total'));
+        assert.ok(kept.length >= 6, kept.join(' '));
+        for (const [name, value] of kept) assert.equal(now.get(name), value, name);
+        const life = await lifeNow(clients);
+        assert.equal(String(now.get(lostMetric)), life['reportsLost']);
+      }
+      if (round === 2) break;
+      const calls = [...rows, { flags: 1, peerService: 'stock.shop' }];
+      const seq = 10 * round + 1;
+      const at = { firstEvent: String(100 * round) };
+      await clients.report().ask({ hello: hello(said), batches: [batch(seq, calls, at), batch(seq + 3, calls)] });
+      await until('the loss counted', async () => {
+        const lost = (await series(child)).get(lostMetric) ?? 0;
+        return String(lost) === (await lifeNow(clients))['reportsLost'] ? true : undefined;
+      });
+      before = await series(child);
+      assert.ok(before.get(lostMetric)! > 0);
+      clients.close();
+      child.process.kill(round === 0 ? 'SIGTERM' : 'SIGKILL');
+      await child.exited;
+    }
+  });
+
   it('counts a restart without a folder as no loss, and a hole in it exactly', async () => {
     const first = await run();
     let clients = new Clients(first.grpc);

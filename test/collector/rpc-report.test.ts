@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { status as Code } from '@grpc/grpc-js';
+import { SETTLE_MS } from '../../collector/src/ingest/settling-sum.js';
 import { batch, CUID, hello, OTHER_CUID, type Plain } from './ingest-support.js';
 import { start, until, type TestCollector } from './rpc-support.js';
 
@@ -15,6 +16,12 @@ describe('report stream', function () {
   const instance = (cuid = CUID): Promise<Plain> => collector.call('Registry.GetInstance', { cuid });
   const metric = async (line: RegExp): Promise<string | undefined> =>
     line.exec((await collector.get('/metrics')).text)?.[1];
+
+  const lost = (): Promise<(string | undefined)[]> =>
+    Promise.all([
+      metric(/reports_lost_total\{destination_service="payment.shop"\} (\d+)/),
+      metric(/events_lost_total\{destination_service="payment.shop"\} (\d+)/),
+    ]);
 
   it('acknowledges a batch once it is stored, and answers with both clocks', async () => {
     const stream = collector.report();
@@ -48,8 +55,42 @@ describe('report stream', function () {
     assert.deepEqual(acksOf(reply), ack(4));
     const life = await instance();
     assert.deepEqual([life['events'], life['reportsLost'], life['eventsLost']], ['3', '2', '12']);
-    assert.equal(await metric(/reports_lost_total\{destination_service="payment.shop"\} (\d+)/), '2');
-    assert.equal(await metric(/events_lost_total\{destination_service="payment.shop"\} (\d+)/), '12');
+    assert.deepEqual(await lost(), ['0', '0'], 'it may only be late');
+    collector.clock.advanceMs(SETTLE_MS);
+    assert.deepEqual(await lost(), ['2', '12']);
+  });
+
+  it('takes back what was lost when it comes late, but no counter goes down', async () => {
+    const stream = collector.report();
+    await stream.ask({ hello: hello(), batches: [batch(1, [{}, {}]), batch(3, [{}, {}]), batch(5, [{}, {}])] });
+    const told = async (): Promise<unknown[]> => {
+      const life = await instance();
+      return [life['events'], life['reportsLost'], life['eventsLost']];
+    };
+    assert.deepEqual(await told(), ['6', '2', '4']);
+    const reply = await stream.ask({ batches: [batch(2, [{}, {}])] });
+    assert.deepEqual([acksOf(reply), await told()], [ack(5), ['8', '1', '2']]);
+    collector.clock.advanceMs(SETTLE_MS);
+    assert.deepEqual(await lost(), ['1', '2']);
+    await stream.ask({ batches: [batch(4, [{}, {}])] });
+    assert.deepEqual(
+      [await told(), await lost()],
+      [
+        ['10', '0', '0'],
+        ['1', '2'],
+      ],
+      'too late for the counter',
+    );
+    await stream.ask({ batches: [batch(8, [{}, {}])] });
+    collector.clock.advanceMs(SETTLE_MS);
+    assert.deepEqual(
+      [await told(), await lost()],
+      [
+        ['12', '2', '4'],
+        ['2', '4'],
+      ],
+      'set against what is lost next',
+    );
   });
 
   it('counts the missing tail of a life that ends', async () => {

@@ -23,6 +23,7 @@ export class Recovered implements Recovery {
   readonly losses: Loss[] = [];
   since = 0;
   flowState: unknown;
+  totalsState: unknown;
 
   life(life: StoredLife): void {
     this.lives.set(life.cuid, life);
@@ -32,6 +33,9 @@ export class Recovered implements Recovery {
   }
   countingSince(us: number): void {
     this.since = us;
+  }
+  totals(state: unknown): void {
+    this.totalsState = state;
   }
   flow(state: unknown): void {
     this.flowState = state;
@@ -45,7 +49,13 @@ export class Recovered implements Recovery {
 }
 
 /** Owners that hold nothing. */
-export const EMPTY: SnapshotSource = { lives: () => [], counts: () => [], countingSinceUs: () => 0, flow: () => null };
+export const EMPTY: SnapshotSource = {
+  lives: () => [],
+  counts: () => [],
+  countingSinceUs: () => 0,
+  totals: () => ({}),
+  flow: () => null,
+};
 
 export const life = (extra: Partial<StoredLife> = {}): StoredLife => ({
   cuid: CUID,
@@ -133,7 +143,17 @@ export function storeContract(name: string, make: () => Promise<Store> | Store):
       assert.deepEqual(brief(await store.putBatches([stored(5, [{}], { firstEvent: '12', droppedEvents: '3' })])), [
         [true, 5, 3, 13],
       ]);
-      assert.deepEqual(brief(await store.putBatches([stored(3)])), [[false, 5, 0, 0]]);
+    });
+
+    it('takes a late batch into the gap that it left, once', async () => {
+      await store.putBatches([stored(1), stored(5)]);
+      assert.deepEqual(brief(await store.putBatches([stored(3), stored(3), stored(5), stored(4), stored(2)])), [
+        [true, 5, -1, -2],
+        [false, 5, 0, 0],
+        [false, 5, 0, 0],
+        [true, 5, -1, -2],
+        [true, 5, -1, -2],
+      ]);
     });
 
     it('keeps the producers of different proxies apart, even with equal ids', async () => {

@@ -100,6 +100,7 @@ describe('memory store with a folder', function () {
         },
       ],
       countingSinceUs: () => 77,
+      totals: () => ({ unclean: [['s', 5]] }),
       flow: () => ({ kinds: 3 }),
     };
     const first = await recover(dataDir, source);
@@ -110,6 +111,7 @@ describe('memory store with a folder', function () {
     assert.equal(recovered.counts[0]?.count, 4);
     assert.equal(recovered.since, 77);
     assert.deepEqual(recovered.flowState, { kinds: 3 });
+    assert.deepEqual(recovered.totalsState, { unclean: [['s', 5]] });
     assert.deepEqual(recovered.batches, [
       { seq: 1, counted: true },
       { seq: 2, counted: true },

@@ -17,7 +17,7 @@ import type { TransactionsPort } from './transactions-port.js';
 import { instanceRef, type Applier } from './apply.js';
 import type { Loss } from './producers.js';
 import { PRODUCERS_MAX, type Batch, type Hello, type Report } from './report.js';
-import type { IngestTotals } from './totals.js';
+import type { IngestTotals, Told } from './totals.js';
 import { hexOfId, WireError } from './wire.js';
 
 export interface IngestParts {
@@ -62,7 +62,6 @@ const STREAMS_RETRY_MS = 10_000;
 export class Ingest {
   private readonly sessions = new Set<Session>();
   private readonly streamOf = new Map<Life, Session>();
-  private readonly configErrors = new WeakMap<Life, string>();
   private drainMs = 0;
 
   constructor(private readonly parts: IngestParts) {
@@ -145,18 +144,13 @@ export class Ingest {
     if (arrival.producersGone.length > 0) {
       this.background(store.finish(life.cuid, life.proxyId, arrival.producersGone).then(loss => this.lost(life, loss)));
     }
-    this.noteConfigErrors(life, hello.configErrors);
+    this.noteTold(arrival.told, life);
     return life;
   }
 
-  /** A proxy tells its faults with every hello; they count once, and again when they change. */
-  private noteConfigErrors(life: Life, errors: readonly string[]): void {
-    const told = errors.join('\n');
-    if (told === (this.configErrors.get(life) ?? '')) return;
-    this.configErrors.set(life, told);
-    if (errors.length === 0) return;
-    const { service, cuid } = life;
-    this.parts.totals.configErrors(service, errors.length);
+  private noteTold(before: Told | undefined, life: Life): void {
+    if (!this.parts.totals.told(before, life)) return;
+    const { service, cuid, configErrors: errors } = life;
     this.parts.log.warn({ service, cuid, errors }, 'a filter reports faults in its configuration');
   }
 
@@ -254,9 +248,11 @@ export class Ingest {
   private lost(life: Life, loss: Loss): void {
     if (loss.reports === 0 && loss.events === 0) return;
     this.parts.registry.lost(life, loss);
-    this.parts.totals.lost(life.service, loss);
+    this.parts.totals.lost(life.service, loss, this.parts.clock.monotonicMs());
     const { cuid, service } = life;
-    this.parts.log.warn({ cuid, service, reports: loss.reports, events: loss.events }, 'reports or events are missing');
+    const fields = { cuid, service, reports: loss.reports, events: loss.events };
+    if (loss.reports < 0) this.parts.log.info(fields, 'reports that were missing came after all');
+    else this.parts.log.warn(fields, 'reports or events are missing');
   }
 
   /** Work that no reply waits for. Its failures belong in the log. */

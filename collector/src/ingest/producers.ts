@@ -9,10 +9,24 @@
 //     rows   10  10  10  (?) (?)  10       first_event of 6 is 47: 47 - 30 = 17 rows lost
 //
 // Batches of one producer arrive in order on a connection, and after a reconnect a proxy starts again
-// at its oldest unacknowledged batch. So a number that jumps will not be filled in later, and what
-// lies between is counted as lost at once; a number at or below the position is a replay.
+// at its oldest unacknowledged batch. So what lies between two numbers is taken for lost at once: if
+// acknowledgements waited for it, the proxy's window would fill up behind a batch that never comes. But
+// it can be late: on its way by another connection, or cut off with a life that was given up too early.
+// Therefore holes are remembered, and a batch that falls into one is new and takes its loss back. Any
+// other number at or below the position is a replay.
 
 import type { ProducerState } from './report.js';
+
+/** Holes of one producer that are remembered: the latest. What is late in others is a replay. */
+export const HOLES_MAX = 16;
+
+/** Numbers that never came, both ends included, and the rows that are in them: from, and up to. */
+export interface Hole {
+  readonly fromSeq: number;
+  readonly toSeq: number;
+  readonly fromEvent: number;
+  readonly toEvent: number;
+}
 
 /** Where a producer is: everything up to here is stored or counted as lost. */
 export interface Position {
@@ -24,8 +38,11 @@ export interface Position {
   readonly dropped: number;
   /** The furthest the producer said it had come, so that a missing tail can be told in the end. */
   readonly announced: { readonly seq: number; readonly events: number };
+  /** By number; absent = none. */
+  readonly holes?: readonly Hole[];
 }
 
+/** Below 0: a late batch takes back what was counted before. */
 export interface Loss {
   readonly reports: number;
   readonly events: number;
@@ -58,18 +75,48 @@ export interface Step {
  * was acknowledged: counting starts there, and rows dropped before then are not this collector's.
  */
 export function advance(before: Position, batch: BatchHead): Step {
-  if (batch.seq <= before.seq) return { position: before, fresh: false, loss: NO_LOSS };
+  if (batch.seq <= before.seq) return fill(before, batch);
   const known = before.seq >= 0 ? before : startingAt(batch);
   const events = batch.firstEvent + batch.rows;
+  const hole = holeAfter(known, batch.seq - 1, batch.firstEvent);
   const position = {
     seq: batch.seq,
     events: Math.max(known.events, events),
     dropped: Math.max(known.dropped, batch.droppedEvents),
     announced: furthest(known.announced, batch.seq, events),
+    holes: withHole(known, hole),
   };
-  const missing = Math.max(0, batch.firstEvent - known.events) + (position.dropped - known.dropped);
+  const missing = hole.toEvent - hole.fromEvent + (position.dropped - known.dropped);
   return { position, fresh: true, loss: { reports: batch.seq - known.seq - 1, events: missing } };
 }
+
+/** A batch from before the position: late if it falls into a hole, which then has two parts, else a replay. */
+function fill(before: Position, { seq, firstEvent, rows }: BatchHead): Step {
+  const hole = before.holes?.find(({ fromSeq, toSeq }) => fromSeq <= seq && seq <= toSeq);
+  if (hole === undefined) return { position: before, fresh: false, loss: NO_LOSS };
+  const within = (event: number): number => Math.min(Math.max(event, hole.fromEvent), hole.toEvent);
+  const from = within(firstEvent);
+  const to = within(from + rows);
+  const parts = [
+    { ...hole, toSeq: seq - 1, toEvent: from },
+    { ...hole, fromSeq: seq + 1, fromEvent: to },
+  ];
+  const holes = before.holes!.flatMap(other => (other === hole ? parts.filter(isHole) : other)).slice(-HOLES_MAX);
+  return { position: { ...before, holes }, fresh: true, loss: { reports: -1, events: from - to } };
+}
+
+/** What lies between a position and `toSeq`, before row `toEvent`. */
+const holeAfter = ({ seq, events }: Position, toSeq: number, toEvent: number): Hole => ({
+  fromSeq: seq + 1,
+  toSeq,
+  fromEvent: events,
+  toEvent: Math.max(events, toEvent),
+});
+
+const isHole = ({ fromSeq, toSeq }: Hole): boolean => fromSeq <= toSeq;
+
+const withHole = ({ holes = [] }: Position, hole: Hole): readonly Hole[] =>
+  isHole(hole) ? [...holes, hole].slice(-HOLES_MAX) : holes;
 
 /**
  * A hello says where the producer is. Nothing but drops counts as lost yet: batches between our
@@ -82,16 +129,16 @@ export function announce(before: Position, told: ProducerState): Step {
   return { position, fresh: false, loss: { reports: 0, events: dropped - known.dropped } };
 }
 
-/** The producer is gone: what it announced and never sent is lost. */
+/** The producer is taken for gone: what it announced and did not send is lost. */
 export function finish(before: Position): Step {
   if (before.seq < 0) return { position: before, fresh: false, loss: NO_LOSS };
-  const reports = Math.max(0, before.announced.seq - before.seq);
-  const events = reports === 0 ? 0 : Math.max(0, before.announced.events - before.events);
-  const seq = Math.max(before.seq, before.announced.seq);
+  const { announced } = before;
+  const hole = holeAfter(before, announced.seq, announced.events);
+  if (!isHole(hole)) return { position: before, fresh: false, loss: NO_LOSS };
   return {
-    position: { ...before, seq, events: before.events + events },
+    position: { ...before, seq: announced.seq, events: hole.toEvent, holes: withHole(before, hole) },
     fresh: false,
-    loss: { reports, events },
+    loss: { reports: announced.seq - before.seq, events: hole.toEvent - hole.fromEvent },
   };
 }
 

@@ -65,13 +65,13 @@ export const CATALOGUE = {
     type: 'counter',
     unit: 'reports',
     labels: ['destination_service'],
-    help: 'Numbered batches that never came.',
+    help: 'Numbered batches that never came, counted when they have been missing for 2 s.',
   },
   events_lost_total: {
     type: 'counter',
     unit: 'events',
     labels: ['destination_service'],
-    help: 'Rows that never came, or were dropped before they were in a batch.',
+    help: 'Rows that never came, or were dropped before they were in a batch, counted 2 s after that was known.',
   },
   lives_unclean_total: {
     type: 'counter',
@@ -84,6 +84,12 @@ export const CATALOGUE = {
     unit: 'errors',
     labels: ['destination_service'],
     help: 'Faults in pluginConfig that filters reported.',
+  },
+  filter_shortfalls_total: {
+    type: 'counter',
+    unit: 'times',
+    labels: ['destination_service', 'reason'],
+    help: 'What filters could not do, by their own counters: requests unstamped for size, batches dropped, and the like.',
   },
   transactions_unlinked_total: {
     type: 'counter',

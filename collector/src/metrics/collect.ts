@@ -108,19 +108,23 @@ function responseLabels(status: number, responseFlags: number, outcome: number):
   return [String(httpStatusOf(status)), grpc === undefined ? '' : String(grpc), responseFlagNames(responseFlags), word];
 }
 
-function collectLosses({ totals }: MetricParts, emit: Emit): void {
-  for (const [service, loss] of totals.lossByService) {
+function collectLosses({ totals, clock }: MetricParts, emit: Emit): void {
+  const losses = [...totals.losses(clock.monotonicMs())];
+  for (const [service, loss] of losses) {
     emit('reports_lost_total', [service], loss.reports);
     emit('events_lost_total', [service], loss.events);
   }
   // A metric with no series at all cannot be told from one that is not exported.
-  if (totals.lossByService.size === 0) {
+  if (losses.length === 0) {
     emit('reports_lost_total', [''], 0);
     emit('events_lost_total', [''], 0);
   }
   for (const [service, count] of totals.uncleanByService) emit('lives_unclean_total', [service], count);
   if (totals.uncleanByService.size === 0) emit('lives_unclean_total', [''], 0);
   for (const [service, count] of totals.configErrorsByService) emit('filter_config_errors_total', [service], count);
+  for (const [service, counts] of totals.filterCounts) {
+    for (const [name, count] of counts) emit('filter_shortfalls_total', [service, name], count);
+  }
 }
 
 function collectTransactions({ transactions }: MetricParts, emit: Emit): void {

@@ -37,6 +37,10 @@ export class Edges {
     return this.edges.values();
   }
 
+  clear(): void {
+    this.edges.clear();
+  }
+
   private addOther(count: number): void {
     const key = keyOf(OTHER);
     const known = this.edges.get(key);

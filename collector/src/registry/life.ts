@@ -1,6 +1,6 @@
 // One container life, and what can be said of it at a moment.
 
-import type { Hello, Progress, Status } from '../ingest/report.js';
+import type { Counter, Hello, Progress, Status } from '../ingest/report.js';
 import type { StoredAddress, StoredLife } from '../store/store.js';
 import { OffsetEstimator } from './clock-offset.js';
 
@@ -56,6 +56,8 @@ export interface Life {
   reportIdleMs: number;
   reportInFlightMs: number;
   configErrors: readonly string[];
+  /** Of its filter, since that began. */
+  counters: readonly Counter[];
   addresses: AddressSpan[];
   firstSeenUs: number;
   lastSeenUs: number;
@@ -130,9 +132,10 @@ export function identityOf(
   | 'reportIdleMs'
   | 'reportInFlightMs'
   | 'configErrors'
+  | 'counters'
 > {
   const { cuid, cuidAliases, scope, service, slot, workload, node, cluster, network, proxyId, bootEpochUs } = hello;
-  const { version, edge, reportIntervalMs, reportIdleMs, reportInFlightMs, configErrors } = hello;
+  const { version, edge, reportIntervalMs, reportIdleMs, reportInFlightMs, configErrors, counters } = hello;
   return {
     cuid,
     cuidAliases,
@@ -151,6 +154,7 @@ export function identityOf(
     reportIdleMs,
     reportInFlightMs,
     configErrors,
+    counters,
   };
 }
 
@@ -206,6 +210,7 @@ export function toStored(life: Life): StoredLife {
 export function fromStored(stored: StoredLife, nowMs: number): Life {
   const life: Life = {
     ...stored,
+    counters: stored.counters ?? [],
     addresses: stored.addresses.map((address: StoredAddress) => ({ ...address })),
     producers: new Set(stored.producers),
     lastSeenMs: nowMs,

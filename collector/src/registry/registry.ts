@@ -8,6 +8,7 @@ import type { Clock } from '../clock.js';
 import { Exhausted, InvalidArgument } from '../errors.js';
 import type { Loss } from '../ingest/producers.js';
 import type { Hello, Progress, Status } from '../ingest/report.js';
+import { highest, type Told } from '../ingest/totals.js';
 import type { StoredLife } from '../store/store.js';
 import { AddressBook } from './address-book.js';
 import { canonicalIp, sameNetwork, whoHad, type WhoHadAnswer } from './addresses.js';
@@ -41,6 +42,8 @@ export interface Arrival {
   readonly ended: readonly Life[];
   /** Producers of a former start of the same proxy, which will not come back. */
   readonly producersGone: readonly string[];
+  /** What a known life had told of its filter before. */
+  readonly told: Told | undefined;
 }
 
 /** How long a refused proxy should wait when the registry is full, ms. */
@@ -100,13 +103,14 @@ export class Registry extends EventEmitter<RegistryEvents> {
       ended.push(before);
     }
     const producersGone = known !== undefined && known.bootEpochUs !== hello.bootEpochUs ? [...known.producers] : [];
+    const told = known === undefined ? undefined : toldBy(known);
     const life = known ?? newLife(hello, transport, nowUs, this.clock.monotonicMs());
     if (known !== undefined) this.returned(known, hello, transport);
     for (const gone of producersGone) life.producers.delete(gone);
     ended.push(...this.takeAddress(life, hello, bootUs));
     this.index(life);
     this.emit('changed', life);
-    return { life, ended, producersGone };
+    return { life, ended, producersGone, told };
   }
 
   /** A message came from a life: its lease begins anew. */
@@ -137,8 +141,8 @@ export class Registry extends EventEmitter<RegistryEvents> {
   }
 
   lost(life: Life, loss: Loss): void {
-    life.reportsLost += loss.reports;
-    life.eventsLost += loss.events;
+    life.reportsLost = Math.max(0, life.reportsLost + loss.reports);
+    life.eventsLost = Math.max(0, life.eventsLost + loss.events);
   }
 
   /** A stream of this life opened (+1) or ended (-1). */
@@ -219,9 +223,9 @@ export class Registry extends EventEmitter<RegistryEvents> {
 
   /**
    * A life from the store. The latest of a CUID wins, but for its totals: the store gives back the
-   * batches as well, and those that came since have been added here.
+   * batches as well, and those that came since have been added here. Returns what it takes the place of.
    */
-  restore(stored: StoredLife): void {
+  restore(stored: StoredLife): { readonly before: Life | undefined; readonly now: Life } {
     const names = [stored.cuid, ...stored.cuidAliases];
     const before = names.map(name => this.find(name)).find(life => life?.proxyId === stored.proxyId);
     const life = fromStored(stored, this.clock.monotonicMs());
@@ -235,6 +239,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
     for (const span of [...life.addresses]) this.addresses.add(life, span);
     this.firstUs = Math.min(this.firstUs, life.firstSeenUs);
     this.index(life);
+    return { before, now: life };
   }
 
   /** The life that a hello continues: by CUID, else by one of its aliases. */
@@ -255,7 +260,8 @@ export class Registry extends EventEmitter<RegistryEvents> {
     const aliases = [...new Set([...hello.cuidAliases, ...formerNames])].slice(0, 16);
     if (this.byProxy.get(life.proxyId) === life) this.byProxy.delete(life.proxyId);
     this.countService(life, -1);
-    Object.assign(life, identityOf(hello), { transport, cuidAliases: aliases });
+    const counters = life.bootEpochUs === hello.bootEpochUs ? highest(life.counters, hello.counters) : hello.counters;
+    Object.assign(life, identityOf(hello), { transport, cuidAliases: aliases, counters });
     if (life.endedUs !== undefined) this.revive(life);
   }
 
@@ -367,6 +373,13 @@ export class Registry extends EventEmitter<RegistryEvents> {
     this.addresses.remove(life);
   }
 }
+
+const toldBy = ({ service, bootEpochUs, configErrors, counters }: Life): Told => ({
+  service,
+  bootEpochUs,
+  configErrors,
+  counters,
+});
 
 /**
  * When a proxy started, by our clock: as long before its hello as its own clock says. Now, if it does

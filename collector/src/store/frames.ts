@@ -23,6 +23,7 @@ export const RECORD = {
   ANNOUNCE: 7,
   FINISH: 8,
   END: 9,
+  TOTALS: 10,
 } as const;
 
 export interface Frame {

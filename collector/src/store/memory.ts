@@ -190,6 +190,7 @@ export class MemoryStore implements Store {
   private restore(frame: Frame, recovery: Recovery): void {
     if (frame.type === RECORD.LIFE) recovery.life(parseJson<StoredLife>(frame));
     else if (frame.type === RECORD.COUNT) recovery.count(parseJson<StoredCount>(frame));
+    else if (frame.type === RECORD.TOTALS) recovery.totals(parseJson<unknown>(frame));
     else if (frame.type === RECORD.SINCE) recovery.countingSince(parseJson<number>(frame));
     else if (frame.type === RECORD.POSITION) {
       this.positions.restore(...parseJson<[string, Position]>(frame));
@@ -254,6 +255,7 @@ export class MemoryStore implements Store {
     for (const life of source.lives()) frames.push(encodeJson(RECORD.LIFE, life));
     for (const count of source.counts()) frames.push(encodeJson(RECORD.COUNT, count));
     frames.push(encodeJson(RECORD.SINCE, source.countingSinceUs()));
+    frames.push(encodeJson(RECORD.TOTALS, source.totals()));
     frames.push(encodeJson(RECORD.FLOW, source.flow() ?? null));
     for (const entry of this.positions.entries()) frames.push(encodeJson(RECORD.POSITION, entry));
     frames.push(encodeJson(RECORD.END, null));

@@ -9,7 +9,7 @@
 // Everything else it holds for those who own it (registry, flow) and gives back at `open`.
 
 import type { Loss } from '../ingest/producers.js';
-import type { Batch, ProducerState } from '../ingest/report.js';
+import type { Batch, Counter, ProducerState } from '../ingest/report.js';
 
 /** One life, as it was last put. Times are us since 1970 by the collector's clock. */
 export interface StoredLife {
@@ -34,6 +34,8 @@ export interface StoredLife {
   readonly reportIdleMs: number;
   readonly reportInFlightMs: number;
   readonly configErrors: readonly string[];
+  /** Absent in what older versions stored. */
+  readonly counters?: readonly Counter[];
   readonly firstSeenUs: number;
   readonly lastSeenUs: number;
   /** When it ended, or when another life took its address; absent while it lives. */
@@ -72,7 +74,7 @@ export interface PutResult {
   readonly fresh: boolean;
   /** Highest number of this producer that is stored or counted as lost: what to acknowledge. */
   readonly seq: number;
-  /** What was found missing on the way to this batch. */
+  /** What was found missing on the way to this batch; below 0: it was late, and taken for lost before. */
   readonly loss: Loss;
   /** A restart keeps it. */
   readonly durable: boolean;
@@ -97,6 +99,8 @@ export interface Recovery {
   count(count: StoredCount): void;
   /** Since when the counts count. */
   countingSince(us: number): void;
+  /** Sums by service, after the lives: they stand for what lives told up to then. */
+  totals(state: unknown): void;
   /** Comes after the batches that are counted already, so that it replaces what they taught. */
   flow(state: unknown): void;
   /**
@@ -113,6 +117,7 @@ export interface SnapshotSource {
   lives(): Iterable<StoredLife>;
   counts(): Iterable<StoredCount>;
   countingSinceUs(): number;
+  totals(): unknown;
   flow(): unknown;
 }
 

@@ -65,10 +65,12 @@ interface State {
   /** Keys of transactions that were not learned from yet. */
   readonly unlearned: readonly string[];
   readonly coveredSinceUs: number;
+  /** Events found unlinked; absent in what older versions stored. */
+  readonly unlinked?: number;
 }
 
 export class Transactions implements TransactionsPort {
-  /** Events whose cause should have been known, since start. */
+  /** Events whose cause should have been known. Goes on where it stopped when the flow does. */
   unlinked = 0;
   readonly flow: TransactionsPort['flow'];
   private readonly clock: Clock;
@@ -79,6 +81,7 @@ export class Transactions implements TransactionsPort {
   private readonly graph = new FlowGraph();
   private readonly watchers = new Set<Watcher>();
   private readonly changed = new Set<Transaction>();
+  private rebuilt: Readonly<Record<string, number>> = {};
   private coveredSinceUs: number;
   private forgotUs = 0;
 
@@ -98,6 +101,11 @@ export class Transactions implements TransactionsPort {
     };
   }
 
+  /** Whatever was given up so far, while transactions were rebuilt, was counted before. */
+  beginCounting(): void {
+    this.rebuilt = this.counters;
+  }
+
   /** Kept now. */
   get size(): number {
     return this.table.size;
@@ -105,12 +113,13 @@ export class Transactions implements TransactionsPort {
 
   /** What was given up, and why; for metrics. */
   get counters(): Readonly<Record<string, number>> {
-    return {
+    const all = {
       ...this.table.counters,
       ...this.intake.counters,
       inFlightListsDropped: this.intake.listsDropped,
       flowDropped: this.graph.dropped,
     };
+    return Object.fromEntries(Object.entries(all).map(([name, count]) => [name, count - (this.rebuilt[name] ?? 0)]));
   }
 
   ingest(batch: RowBatch): void {
@@ -226,7 +235,8 @@ export class Transactions implements TransactionsPort {
   private finish(transaction: Transaction): void {
     transaction.stage = STAGE.FINAL;
     if (canTeach(transaction)) this.teach(transaction, this.link(transaction));
-    this.unlinked += Math.max(0, transaction.unlinkedFound - transaction.unlinked);
+    if (!transaction.rebuilt) this.unlinked += Math.max(0, transaction.unlinkedFound - transaction.unlinked);
+    transaction.rebuilt = false;
     transaction.unlinked = transaction.unlinkedFound;
     const { state } = transaction;
     const ended = !transaction.evidence ? 'noise' : state === 'FAILED' ? 'failed' : 'ended';
@@ -264,7 +274,7 @@ export class Transactions implements TransactionsPort {
       const over = transaction.learned || (transaction.stage === STAGE.FINAL && transaction.state !== 'RUNNING');
       if (!over) unlearned.push(hexOfId(transaction.key));
     }
-    return { graph: snapshotOf(this.graph), unlearned, coveredSinceUs: this.coveredSinceUs };
+    return { graph: snapshotOf(this.graph), unlearned, coveredSinceUs: this.coveredSinceUs, unlinked: this.unlinked };
   }
 
   /**
@@ -272,10 +282,14 @@ export class Transactions implements TransactionsPort {
    * but those that had not been learned from when it was taken.
    */
   private restore(state: unknown): void {
-    const { graph, unlearned, coveredSinceUs } = (state ?? {}) as Partial<State>;
+    const { graph, unlearned, coveredSinceUs, unlinked = 0 } = (state ?? {}) as Partial<State>;
     if (!restoreTo(this.graph, graph)) return;
     const waiting = new Set(unlearned ?? []);
-    for (const transaction of this.table.all()) transaction.learned = !waiting.has(hexOfId(transaction.key));
+    for (const transaction of this.table.all()) {
+      transaction.learned = !waiting.has(hexOfId(transaction.key));
+      transaction.rebuilt = transaction.learned;
+    }
+    this.unlinked = unlinked;
     if (coveredSinceUs !== undefined) this.coveredSinceUs = Math.min(this.coveredSinceUs, coveredSinceUs);
   }
 }

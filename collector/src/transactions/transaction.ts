@@ -68,6 +68,8 @@ export class Transaction {
   stage: number = STAGE.ARRIVING;
   shelf: Shelf = 'arriving';
   learned = false;
+  /** Read back after a restart: what it has to tell was counted before. */
+  rebuilt = false;
   /** Events whose cause should be known and is not: as counted, and as found when it last settled. */
   unlinked = 0;
   unlinkedFound = 0;
