@@ -17,7 +17,7 @@ export function instanceRow(instance: Instance, withService: boolean, io: Io): R
   const state = stateOf(instance.state);
   return [
     ...(withService ? [instance.service] : []),
-    instance.cuid,
+    orUnknown(instance.cuid),
     orUnknown(instance.ip),
     orUnknown(instance.node),
     orUnknown(status?.inFlight),

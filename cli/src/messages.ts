@@ -6,6 +6,7 @@ export interface Service {
   readonly live: number;
   readonly silent: number;
   readonly gone: number;
+  readonly expected: number;
   readonly external: boolean;
   readonly inFlight?: number;
   readonly queue?: number;

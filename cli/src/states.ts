@@ -14,6 +14,7 @@ export function stateCell(state: string, colors: Colors): Cell {
     failed: colors.red,
     doomed: colors.red,
     silent: colors.yellow,
+    expected: colors.yellow,
     gone: colors.dim,
     running: colors.cyan,
   }[state];

@@ -47,6 +47,43 @@ function buy(n: number, status = 200): Map<string, TestRow[]> {
   ]);
 }
 
+describe('asking a collector about what never reported', function () {
+  this.timeout(60_000);
+
+  it('status shows whom callers speak with and nobody hears from', async () => {
+    const mesh = await Mesh.start();
+    try {
+      const call = { start: 0, duration: 10, flags: CALL, operation: 'GET /' };
+      const [byName, byCuid] = [{ peerService: 'stock.store.svc.cluster.local' }, { peerCuid: cuidOf('mail.store') }];
+      await mesh.report(
+        'gateway.store',
+        [
+          { ...call, ...byName },
+          { ...call, ...byCuid, peerService: 'mail.store:80' },
+        ],
+        Date.now(),
+      );
+      const lines = (text: string): string[] =>
+        text
+          .trimEnd()
+          .split('\n')
+          .map(line => line.replace(/ {3,}/g, ' '));
+      assert.deepEqual(lines((await mesh.ask('status')).out), [
+        'SERVICE LIVE SILENT GONE EXPECTED IN_FLIGHT QUEUE EVENTS FAILED',
+        'gateway.store 1 0 0 0 - - 0 0',
+        'mail.store 0 0 0 1 - - 0 0',
+        'stock.store external - - 1 - - 1 0',
+      ]);
+      assert.match((await mesh.ask('status', 'stock')).out, /\n- .* expected\n$/);
+      await mesh.report('mail.store', [], Date.now());
+      await mesh.report('stock.store', [], Date.now());
+      assert.doesNotMatch((await mesh.ask('status')).out, /EXPECTED/);
+    } finally {
+      await mesh.stop();
+    }
+  });
+});
+
 describe('asking a collector', function () {
   this.timeout(60_000);
   let mesh: Mesh;

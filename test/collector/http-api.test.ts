@@ -23,6 +23,7 @@ describe('HTTP', function () {
       silent: 0,
       gone: 0,
       external: false,
+      expected: 0,
       inFlight: 2,
       operations: [
         { operation: 'GET /pay', responseCode: 200, responseFlags: '', outcome: 'OUTCOME_OK', labels: [], count: '1' },

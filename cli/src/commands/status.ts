@@ -75,12 +75,14 @@ async function services({ client, io, options }: Asking<Options>): Promise<numbe
 
 function servicesTable(services: readonly Service[]): string {
   const clusters = new Set(services.map(service => service.cluster)).size > 1;
+  const expected = services.some(service => service.expected > 0);
   const headers = [
     'SERVICE',
     ...(clusters ? ['CLUSTER'] : []),
     'LIVE',
     'SILENT',
     'GONE',
+    ...(expected ? ['EXPECTED'] : []),
     'IN_FLIGHT',
     'QUEUE',
     'EVENTS',
@@ -93,6 +95,7 @@ function servicesTable(services: readonly Service[]): string {
       service.name,
       ...(clusters ? [orUnknown(service.cluster)] : []),
       ...lives,
+      ...(expected ? [String(service.expected)] : []),
       orUnknown(service.inFlight),
       orUnknown(service.queue),
       service.events,

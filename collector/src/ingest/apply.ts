@@ -7,7 +7,7 @@ import { groupRows, type Group } from '../registry/aggregate.js';
 import type { Life } from '../registry/life.js';
 import type { Registry } from '../registry/registry.js';
 import type { InstanceRef, TransactionsPort } from './transactions-port.js';
-import { outcomeOf, ROW_FLAG } from './columns.js';
+import { NEVER_EVIDENCE, outcomeOf, ROW_FLAG } from './columns.js';
 import type { Batch, ExactCount } from './report.js';
 
 /** What a callee is counted as when its caller does not know its name. */
@@ -69,6 +69,10 @@ export class Applier {
     const external = (flags & ROW_FLAG.EXTERNAL) !== 0 || (peerCuid === '' && !this.registry.hasService(service));
     if (external) {
       this.counts.add(service, life.cluster, true, { operation, status, responseFlags, flags, count, durationUsSum });
+    }
+    if ((flags & (ROW_FLAG.EXTERNAL | NEVER_EVIDENCE)) === 0 && (service !== UNNAMED || peerCuid !== '')) {
+      const { cluster, network } = life;
+      this.registry.called({ cluster, network, service, cuid: peerCuid, host: peerService });
     }
     const { service: source, workload: sourceWorkload } = life;
     this.edges.add({

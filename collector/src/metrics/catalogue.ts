@@ -36,7 +36,12 @@ export const CATALOGUE = {
     labels: SERVICE,
     help: 'Age of the oldest last report among the instances that have not ended.',
   },
-  instances: { type: 'gauge', unit: 'instances', labels: [...SERVICE, 'state'], help: 'Instances by state.' },
+  instances: {
+    type: 'gauge',
+    unit: 'instances',
+    labels: [...SERVICE, 'state'],
+    help: 'Instances by state; `expected` ones are called inside the mesh and never reported.',
+  },
   clock_offset_seconds: {
     type: 'gauge',
     unit: 'seconds',
@@ -157,6 +162,12 @@ export const CATALOGUE = {
     unit: 'instances',
     labels: [],
     help: 'Ended lives forgotten, by age or number.',
+  },
+  expected_evicted_total: {
+    type: 'counter',
+    unit: 'instances',
+    labels: [],
+    help: 'Instances that never reported, no longer listed for want of room.',
   },
   operations_overflow_total: {
     type: 'counter',

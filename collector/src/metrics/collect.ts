@@ -58,6 +58,7 @@ function collectInstances({ registry, clock }: MetricParts, emit: Emit): void {
   const sums = new Map<string, ServiceSum>();
   const nowMs = clock.monotonicMs();
   for (const life of registry.all()) addLife(sums, life, registry.stateOf(life), nowMs);
+  for (const { service, cluster } of registry.expected.all()) addState(sumOf(sums, service, cluster), 'expected');
   for (const { labels, inFlight, queues, reportAgeMs, clockOffsetUs, states } of sums.values()) {
     for (const [state, count] of states) emit('instances', [...labels, state], count);
     for (const [source, depth] of queues) emit('queue_depth', [...labels, source], depth);
@@ -68,15 +69,21 @@ function collectInstances({ registry, clock }: MetricParts, emit: Emit): void {
   }
 }
 
+function sumOf(sums: Map<string, ServiceSum>, service: string, cluster: string): ServiceSum {
+  const key = `${cluster}\0${service}`;
+  const known = sums.get(key);
+  if (known !== undefined) return known;
+  const sum = { labels: [service, cluster] as const, queues: new Map(), clockOffsetUs: 0, states: new Map() };
+  sums.set(key, sum);
+  return sum;
+}
+
+const addState = ({ states }: ServiceSum, state: string): void => void states.set(state, (states.get(state) ?? 0) + 1);
+
 function addLife(sums: Map<string, ServiceSum>, life: Life, state: string, nowMs: number): void {
-  const key = `${life.cluster}\0${life.service}`;
-  let sum = sums.get(key);
-  if (sum === undefined) {
-    sum = { labels: [life.service, life.cluster], queues: new Map(), clockOffsetUs: 0, states: new Map() };
-    sums.set(key, sum);
-  }
+  const sum = sumOf(sums, life.service, life.cluster);
   const word = state.replace('INSTANCE_STATE_', '').toLowerCase();
-  sum.states.set(word, (sum.states.get(word) ?? 0) + 1);
+  addState(sum, word);
   if (word === 'gone') return;
   const ageMs = life.status === undefined ? nowMs - life.lastSeenMs : statusAgeMs(life, nowMs);
   sum.reportAgeMs = Math.max(sum.reportAgeMs ?? 0, ageMs);
@@ -148,6 +155,7 @@ function collectIngest({ totals, ingest, counts, registry }: MetricParts, emit: 
   for (const [code, count] of totals.refused) emit('ingest_refused_total', [code], count);
   emit('report_streams', [], ingest.streams);
   emit('lives_evicted_total', [], registry.livesEvicted);
+  emit('expected_evicted_total', [], registry.expected.evicted);
   emit('operations_overflow_total', [], counts.overflow);
 }
 

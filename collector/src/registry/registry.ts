@@ -12,6 +12,7 @@ import { highest, type Told } from '../ingest/totals.js';
 import type { StoredLife } from '../store/store.js';
 import { AddressBook } from './address-book.js';
 import { canonicalIp, sameNetwork, whoHad, type WhoHadAnswer } from './addresses.js';
+import { Expected, type Callee } from './expected.js';
 import {
   eventsLostMax,
   fromStored,
@@ -72,6 +73,8 @@ export class Registry extends EventEmitter<RegistryEvents> {
   private firstUs: number;
   /** The latest end of a life that was forgotten. */
   private forgottenUs = 0;
+  /** Instances that others speak with and that never reported. */
+  readonly expected = new Expected();
   livesUnclean = 0;
   livesEvicted = 0;
 
@@ -109,6 +112,9 @@ export class Registry extends EventEmitter<RegistryEvents> {
     for (const gone of producersGone) life.producers.delete(gone);
     ended.push(...this.takeAddress(life, hello, bootUs));
     this.index(life);
+    const names = [life.cuid, ...life.cuidAliases];
+    const { cluster, service } = life;
+    this.expected.reported({ cluster, service, names, ip: canonicalIp(hello.ip) });
     this.emit('changed', life);
     return { life, ended, producersGone, told };
   }
@@ -163,6 +169,13 @@ export class Registry extends EventEmitter<RegistryEvents> {
       else this.show(life);
     }
     this.evict();
+    this.expected.expire(nowMs);
+  }
+
+  /** A caller named its callee, which is in the mesh. If nobody there ever reported, it is expected. */
+  called(callee: Callee): void {
+    const known = callee.cuid === '' ? this.hasService(callee.service) : this.find(callee.cuid) !== undefined;
+    if (!known) this.expected.note(callee, this.clock.nowUs(), this.clock.monotonicMs());
   }
 
   /** By CUID or alias. */

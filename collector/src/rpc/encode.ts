@@ -4,6 +4,7 @@ import { labelsOf, grpcStatusOf, httpStatusOf, outcomeOf } from '../ingest/colum
 import type { Progress, Status } from '../ingest/report.js';
 import type { Holder } from '../registry/addresses.js';
 import type { CountRow } from '../registry/counts.js';
+import type { ExpectedInstance } from '../registry/expected.js';
 import type { Life } from '../registry/life.js';
 import type { Registry } from '../registry/registry.js';
 import { responseFlagNames } from '../registry/response-flags.js';
@@ -82,6 +83,22 @@ export function instance(life: Life, registry: Registry, nowMs: number, allJobs 
     configErrors: life.configErrors,
     edge: life.edge,
     transport: life.transport,
+  };
+}
+
+/** An instance that never reported: all that is known of it is what callers say. */
+export function expectedInstance(expected: ExpectedInstance): object {
+  const { cuid, service, cluster, network, ip, port, firstUs, lastUs } = expected;
+  return {
+    cuid,
+    service,
+    cluster,
+    network,
+    ip,
+    ports: port === 0 ? [] : [port],
+    state: 'INSTANCE_STATE_EXPECTED',
+    firstSeen: timestamp(firstUs),
+    lastSeen: timestamp(lastUs),
   };
 }
 

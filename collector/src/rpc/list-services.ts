@@ -18,6 +18,7 @@ interface Row {
   readonly cluster: string;
   counts?: ServiceCounts;
   readonly states: Record<LifeState, number>;
+  expected: number;
   inFlight: number | undefined;
   queue: number | undefined;
 }
@@ -37,7 +38,7 @@ function gather(parts: ReadParts, wanted: (service: string) => boolean): Iterabl
     let row = rows.get(key);
     if (row === undefined) {
       const states = { INSTANCE_STATE_LIVE: 0, INSTANCE_STATE_SILENT: 0, INSTANCE_STATE_GONE: 0 };
-      rows.set(key, (row = { name, cluster, states, inFlight: undefined, queue: undefined }));
+      rows.set(key, (row = { name, cluster, states, expected: 0, inFlight: undefined, queue: undefined }));
     }
     return row;
   };
@@ -53,6 +54,9 @@ function gather(parts: ReadParts, wanted: (service: string) => boolean): Iterabl
     row.inFlight = sum(row.inFlight, life.status?.inFlight);
     row.queue = sum(row.queue, life.status?.queue);
   }
+  for (const one of parts.registry.expected.all()) {
+    if (wanted(one.service)) rowOf(one.service, one.cluster).expected += 1;
+  }
   return rows.values();
 }
 
@@ -62,13 +66,14 @@ function sum(total: number | undefined, value: number | undefined): number | und
 }
 
 function encode(row: Row, countingSinceUs: number): object {
-  const { name, cluster, counts, states, inFlight, queue } = row;
+  const { name, cluster, counts, states, expected, inFlight, queue } = row;
   return {
     name,
     cluster,
     live: states.INSTANCE_STATE_LIVE,
     silent: states.INSTANCE_STATE_SILENT,
     gone: states.INSTANCE_STATE_GONE,
+    expected,
     external: counts?.external ?? false,
     ...(inFlight === undefined ? {} : { inFlight }),
     ...(queue === undefined ? {} : { queue }),
