@@ -130,6 +130,7 @@ export interface FlowEdge {
 export interface Flow {
   readonly kind: string;
   readonly transactions: string;
+  readonly transactionsAbstained: string;
   readonly lastSeen?: string;
   readonly steps: readonly FlowStep[];
   readonly edges: readonly FlowEdge[];

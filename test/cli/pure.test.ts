@@ -102,6 +102,7 @@ describe('the tree of a flow', () => {
   const flow = (edges: FlowEdge[], names: string[]): Flow => ({
     kind: 'a GET /',
     transactions: '5',
+    transactionsAbstained: '0',
     singleEntryRatio: 1,
     edges,
     steps: names.map(service => ({

@@ -49,7 +49,12 @@ function heading(flow: Flow, io: Io): string {
   const facts = [
     `${flow.transactions} transactions`,
     ...(seenMs === undefined ? [] : [`last ${age(io.nowMs() - seenMs)} ago`]),
-    ...(flow.singleEntryRatio < 1 ? [`${Math.round(flow.singleEntryRatio * 100)}% with one entry`] : []),
+    ...(flow.transactionsAbstained === '0'
+      ? []
+      : [`${flow.transactionsAbstained} more taught nothing: filters on their way thin their rows`]),
+    ...(flow.transactions !== '0' && flow.singleEntryRatio < 1
+      ? [`${Math.round(flow.singleEntryRatio * 100)}% with one entry`]
+      : []),
   ];
   return `${io.colors.bold(flow.kind)}   ${facts.join(', ')}\n`;
 }

@@ -25,6 +25,7 @@ function flow(kind: Kind, sinceUs: number): object {
   return {
     kind: kind.kind,
     transactions: String(kind.transactions),
+    transactionsAbstained: String(kind.abstained),
     firstSeen: timestamp(kind.firstSeenUs),
     lastSeen: timestamp(kind.lastSeenUs),
     steps: steps.map(([, step]) => flowStep(step)),

@@ -20,6 +20,8 @@ const TRACES = 100;
 export interface Kind {
   readonly kind: string;
   transactions: number;
+  /** Transactions that nothing could be learned from, because their rows were thinned. */
+  abstained: number;
   firstSeenUs: number;
   lastSeenUs: number;
   /** Of the last TRACES traces, oldest first, a 1 for each that had exactly one entry event, else a 0. */
@@ -94,6 +96,14 @@ export class FlowGraph {
     for (const kind of traced) kind.singles = (kind.singles + single).slice(-TRACES);
   }
 
+  /** Nothing can be learned from a transaction of this kind that ended at `atUs`. */
+  abstain(name: string, atUs: number): void {
+    const kind = this.kindOf(name, atUs);
+    kind.abstained += 1;
+    kind.lastSeenUs = Math.max(kind.lastSeenUs, atUs);
+    this.keepBounds(kind);
+  }
+
   /** Forgets what was not seen since `beforeUs`. */
   forget(beforeUs: number): void {
     for (const kind of this.kinds.values()) {
@@ -126,7 +136,7 @@ export class FlowGraph {
     let kind = this.kinds.get(name);
     if (kind === undefined) {
       const seen = { firstSeenUs: atUs, lastSeenUs: atUs };
-      kind = { kind: name, transactions: 0, ...seen, singles: '', steps: new Map(), edges: new Map() };
+      kind = { kind: name, transactions: 0, abstained: 0, ...seen, singles: '', steps: new Map(), edges: new Map() };
     }
     toEnd(this.kinds, name, kind);
     return kind;

@@ -14,7 +14,9 @@ interface StoredStep extends Omit<Step, 'durations' | 'slots' | 'votes'> {
   readonly votes: [number, Votes][];
 }
 
-interface StoredKind extends Omit<Kind, 'steps' | 'edges'> {
+interface StoredKind extends Omit<Kind, 'steps' | 'edges' | 'abstained'> {
+  /** Absent in what older versions stored. */
+  readonly abstained?: number;
   readonly steps: StoredStep[];
   readonly edges: [string, Edge][];
 }
@@ -59,7 +61,7 @@ function storedKind({ steps, edges, ...head }: Kind): StoredKind {
 }
 
 function kindOf({ steps, edges, ...head }: StoredKind): Kind {
-  const kind: Kind = { ...head, steps: new Map(), edges: new Map() };
+  const kind: Kind = { abstained: 0, ...head, steps: new Map(), edges: new Map() };
   for (const { key, durations, slots, votes, ...step } of steps) {
     kind.steps.set(key, {
       ...step,

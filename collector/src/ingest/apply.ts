@@ -25,7 +25,8 @@ export class Applier {
   apply(life: Life, batch: Batch, counted: boolean): void {
     if (!counted) this.count(life, batch);
     if (batch.events === undefined) return;
-    this.transactions.ingest({ instance: instanceRef(life), columns: batch.events, producer: batch.producer });
+    const { events: columns, producer, counts } = batch;
+    this.transactions.ingest({ instance: instanceRef(life), columns, producer, thinned: counts.length > 0 });
   }
 
   private count(life: Life, batch: Batch): void {

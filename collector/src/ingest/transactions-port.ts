@@ -20,6 +20,8 @@ export interface RowBatch {
   readonly instance: InstanceRef;
   readonly columns: EventColumns;
   readonly producer: bigint;
+  /** Not every event has a row: nothing can be learned from how many there are. */
+  readonly thinned?: boolean;
 }
 
 export interface TransactionsPort {

@@ -17,8 +17,8 @@ import { timestamp } from '../rpc/encode.js';
 import { explain } from './explain.js';
 import { candidates, hexOfId } from './ids.js';
 import { Intake } from './intake.js';
-import { countUnlinked, endWithoutEntry, nodesOf } from './lessons.js';
-import { link, type Step } from './link.js';
+import { countUnlinked, endWithoutEntry, isThinned, nodesOf } from './lessons.js';
+import { link, type LifeOf, type Step } from './link.js';
 import { list, passes, type Filter, type ListRequest } from './list.js';
 import { head, whole } from './message.js';
 import type { Naming } from './names.js';
@@ -74,6 +74,7 @@ export class Transactions implements TransactionsPort {
   unlinked = 0;
   readonly flow: TransactionsPort['flow'];
   private readonly clock: Clock;
+  private readonly lifeOf: LifeOf;
   private readonly table: Table;
   private readonly intake: Intake;
   private readonly servers = new Servers();
@@ -87,6 +88,7 @@ export class Transactions implements TransactionsPort {
 
   constructor(private readonly options: TransactionsOptions) {
     this.clock = options.clock;
+    this.lifeOf = options.resolveCuid ?? (cuid => cuid);
     this.coveredSinceUs = this.clock.nowUs();
     this.table = new Table(options.transactionsMax, options.seed ?? randomInt(2 ** 32));
     this.intake = new Intake(this.table, transaction => this.touched(transaction));
@@ -123,7 +125,7 @@ export class Transactions implements TransactionsPort {
   }
 
   ingest(batch: RowBatch): void {
-    this.servers.note(batch.instance, batch.columns);
+    this.servers.note(batch);
     this.intake.batch(batch, this.clock.nowUs());
     this.tellWatchers();
   }
@@ -217,7 +219,7 @@ export class Transactions implements TransactionsPort {
   }
 
   private link(transaction: Transaction): Step[] {
-    return link(this.table.read(transaction), this.options.resolveCuid ?? (cuid => cuid));
+    return link(this.table.read(transaction), this.lifeOf);
   }
 
   /** Quiet for a moment: if all of it is there, the flow learns from it. */
@@ -247,8 +249,9 @@ export class Transactions implements TransactionsPort {
   private teach(transaction: Transaction, roots: readonly Step[]): void {
     if (!canTeach(transaction)) return;
     transaction.learned = true;
-    const lessons = learn(nodesOf(roots, this.naming));
-    this.graph.add(lessons, Math.min(transaction.entryEndUs, this.clock.nowUs()));
+    const atUs = Math.min(transaction.entryEndUs, this.clock.nowUs());
+    if (isThinned(roots, cuid => this.servers.thins(this.lifeOf(cuid)))) this.graph.abstain(transaction.kind, atUs);
+    else this.graph.add(learn(nodesOf(roots, this.naming)), atUs);
   }
 
   private touched(transaction: Transaction): void {

@@ -67,6 +67,15 @@ export function countUnlinked(roots: readonly Step[], serves: (proxyId: string) 
   return count;
 }
 
+/** Whether some row of it can be missing on purpose: it, or the other side of it, is from a life that thins. */
+export function isThinned(roots: readonly Step[], thins: (cuid: string) => boolean): boolean {
+  for (const { step } of inOrderOfCause(roots)) {
+    const rows = step.call === undefined ? step.events : [step.call, ...step.events];
+    if (rows.some(row => thins(row.instance.cuid) || thins(row.peerCuid))) return true;
+  }
+  return false;
+}
+
 /** How a transaction without entry event ended: as the last of what nobody is known to have caused. */
 export function endWithoutEntry(roots: readonly Step[]): StateName {
   let last: Row | undefined;

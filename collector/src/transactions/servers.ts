@@ -1,8 +1,8 @@
 // Which services report, and which proxies serve requests: a call from one that does, but outside of
 // any of its requests' transactions, was made without the trace headers.
 
-import { endUnixUs, NEVER_EVIDENCE, ROW_FLAG, type EventColumns } from '../ingest/columns.js';
-import type { InstanceRef } from '../ingest/transactions-port.js';
+import { endUnixUs, NEVER_EVIDENCE, ROW_FLAG } from '../ingest/columns.js';
+import type { RowBatch } from '../ingest/transactions-port.js';
 
 /** Names and proxies remembered; the longest unheard go first. */
 const SERVICES_MAX = 10_000;
@@ -15,10 +15,14 @@ export class Servers {
   private readonly services = new Map<string, true>();
   /** When a proxy last ended a request, us by the collector's clock. */
   private readonly served = new Map<string, number>();
+  /** Lives whose filter thins its rows, by CUID. */
+  private readonly thinning = new Map<string, true>();
 
-  /** Takes note of who reports, and whether it served requests. */
-  note({ proxyId, service, clockOffsetUs }: InstanceRef, columns: EventColumns): void {
+  /** Takes note of who reports, whether it served requests, and whether it tells of all of them. */
+  note({ instance: { cuid, proxyId, service, clockOffsetUs }, columns, thinned = false }: RowBatch): void {
     put(this.services, service, true, SERVICES_MAX);
+    if (thinned) put(this.thinning, cuid, true, PROXIES_MAX);
+    else this.thinning.delete(cuid);
     let last = this.served.get(proxyId) ?? Number.NEGATIVE_INFINITY;
     const before = last;
     for (let row = 0; row < columns.rows; row++) {
@@ -26,6 +30,11 @@ export class Servers {
       last = Math.max(last, endUnixUs(columns, row) - clockOffsetUs);
     }
     if (last > before) put(this.served, proxyId, last, PROXIES_MAX);
+  }
+
+  /** Whether a life's latest rows were thinned. */
+  thins(cuid: string): boolean {
+    return this.thinning.has(cuid);
   }
 
   isService(name: string): boolean {

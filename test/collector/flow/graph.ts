@@ -2,6 +2,7 @@
 export interface ShownFlow {
   kind: string;
   transactions: string;
+  transactionsAbstained: string;
   singleEntryRatio: number;
   steps: {
     service: string;

@@ -143,6 +143,54 @@ describe('learning from rows', () => {
     assert.deepEqual(flows(world), []);
   });
 
+  describe('from thinned rows', () => {
+    const entry = (n: number): TestRow => ({
+      key: id(n),
+      event: `${n}1`,
+      start: n,
+      duration: 100,
+      operation: 'POST /buy',
+      flags: ENTRY,
+    });
+    const call: Partial<TestRow> = { flags: CALL, operation: 'POST /pay', peerCuid: 'cuid-pay' };
+    const counts = (world: World): unknown[] => {
+      const [flow] = flows(world);
+      return [flow?.transactions, flow?.transactionsAbstained, flow?.steps.map(step => step.service)];
+    };
+
+    it('abstains, and says so', () => {
+      const world = new World();
+      world.thinned('shop', entry(1));
+      world.pass(4);
+      assert.deepEqual(counts(world), ['0', '1', []]);
+    });
+
+    it('abstains where a callee thins, whether or not its row is there', () => {
+      for (const there of [true, false]) {
+        const world = new World();
+        world.thinned('pay', { ...entry(7), flags: 0, start: 0, key: id(99) });
+        world.rows('shop', entry(1), { ...entry(1), ...call, event: '12' });
+        if (there) world.thinned('pay', { ...entry(1), event: '12', operation: 'POST /pay', flags: 0 });
+        world.pass(4);
+        assert.deepEqual(counts(world), ['0', '1', []]);
+      }
+    });
+
+    it('learns from the others, and again once all rows come', () => {
+      const world = new World();
+      world.rows('shop', entry(1));
+      world.pass(4);
+      world.thinned('shop', entry(2));
+      world.pass(4);
+      world.rows('shop', entry(3));
+      world.pass(4);
+      assert.deepEqual(counts(world), ['2', '1', ['shop']]);
+      const restored = new World();
+      restored.transactions.flow.restore(JSON.parse(JSON.stringify(world.transactions.flow.snapshot())));
+      assert.deepEqual(counts(restored), ['2', '1', ['shop']]);
+    });
+  });
+
   it('counts a transaction once, although its rows are taken twice around a restart', () => {
     const before = new World();
     for (let n = 0; n < 5; n++) shop(before, n);

@@ -81,6 +81,13 @@ export class World {
     this.transactions.ingest(batch(from, rows));
   }
 
+  /** As `rows`, but not every event has one. */
+  thinned(name: string, ...rows: TestRow[]): void {
+    const from = instance(name);
+    this.services.set(from.cuid, from.service);
+    this.transactions.ingest({ ...batch(from, rows), thinned: true });
+  }
+
   /** Time passes, a quarter of a second a tick. */
   pass(seconds: number): void {
     for (let ms = 0; ms < seconds * 1000; ms += 250) {
