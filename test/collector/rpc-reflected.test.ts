@@ -23,7 +23,10 @@ const below = (scope: string, messages: readonly MessageType[] = []): [string, M
 /** Where each message and enum is declared. */
 const homes = new Map<string, string>();
 for (const { name, package: scope, messageType, enumType } of files.values()) {
-  for (const [full] of below(`.${scope!}`, messageType)) homes.set(full, name!);
+  for (const [full, message] of below(`.${scope!}`, messageType)) {
+    homes.set(full, name!);
+    for (const one of message.enumType ?? []) homes.set(`${full}.${one.name!}`, name!);
+  }
   for (const one of enumType ?? []) homes.set(`.${scope!}.${one.name!}`, name!);
 }
 
@@ -50,7 +53,8 @@ describe('descriptors for reflection', () => {
       for (const name of used) {
         const home = homes.get(name);
         assert.ok(home !== undefined, `${name} in ${file.name!}`);
-        assert.ok(home === file.name || file.dependency?.includes(home), `${file.name!} does not import ${home}`);
+        const imports = (file.dependency ?? []) as string[];
+        assert.ok(home === file.name || imports.includes(home), `${file.name!} does not import ${home}`);
       }
     }
   });
