@@ -51,6 +51,8 @@ export function decodeHello(reader: Reader): Hello {
     else if (reader.field === 20) hello.edge = reader.uint32('edge') !== 0;
     else if (reader.field === 21)
       add(reader, 'counters', counters, COUNTERS_MAX, name => counter(reader.message(name)));
+    else if (reader.field === 22) hello.rollbackMode = reader.uint32('rollback_mode');
+    else if (reader.field === 23) hello.rollbackCallback = reader.uint32('rollback_callback') !== 0;
     else reader.skip();
   }
   check(reader, hello);
@@ -78,6 +80,8 @@ const EMPTY: Hello = {
   reportInFlightMs: 0,
   configErrors: [],
   edge: false,
+  rollbackMode: 0,
+  rollbackCallback: false,
   counters: [],
 };
 

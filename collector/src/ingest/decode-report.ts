@@ -4,19 +4,24 @@ import { decodeColumns } from './decode-columns.js';
 import { decodeHello } from './decode-hello.js';
 import {
   BATCHES_MAX,
+  BEGAN_MAX,
+  DIRECTIVE_ACKS_MAX,
   EXACT_COUNTS_MAX,
   IN_FLIGHT_MAX,
   JOB_BYTES_MAX,
   NAME_BYTES_MAX,
   PROGRESS_MAX,
   ROWS_PER_REPORT_MAX,
+  SIGNAL_RESULTS_MAX,
   STATE_BYTES_MAX,
   type Batch,
+  type DirectiveAck,
   type ExactCount,
   type InFlight,
   type InFlightList,
   type Progress,
   type Report,
+  type SignalResult,
   type Status,
 } from './report.js';
 import { Reader } from './wire.js';
@@ -31,7 +36,11 @@ export function decodeReport(bytes: Buffer): Report {
   const batches: Batch[] = [];
   const inFlight: InFlightList[] = [];
   const progress: Progress[] = [];
-  const report: Mutable<Report> = { batches, inFlight, progress, heartbeat: false, sentUnixUs: 0 };
+  const began: InFlight[] = [];
+  const directiveAcks: DirectiveAck[] = [];
+  const signalResults: SignalResult[] = [];
+  const lists = { batches, inFlight, progress, began, directiveAcks, signalResults };
+  const report: Mutable<Report> = { ...lists, heartbeat: false, sentUnixUs: 0 };
   let inFlightItems = 0;
   let rows = 0;
   while (reader.next()) {
@@ -70,6 +79,18 @@ export function decodeReport(bytes: Buffer): Report {
         break;
       case 8:
         report.sentUnixUs = reader.fixed64('sent_unix_us');
+        break;
+      case 9:
+        checkRoom(reader, 'began', began, BEGAN_MAX);
+        began.push(decodeInFlight(reader.message(`began[${began.length}]`)));
+        break;
+      case 10:
+        checkRoom(reader, 'directive_acks', directiveAcks, DIRECTIVE_ACKS_MAX);
+        directiveAcks.push(decodeDirectiveAck(reader.message(`directive_acks[${directiveAcks.length}]`)));
+        break;
+      case 11:
+        checkRoom(reader, 'signal_results', signalResults, SIGNAL_RESULTS_MAX);
+        signalResults.push(decodeSignalResult(reader.message(`signal_results[${signalResults.length}]`)));
         break;
       default:
         reader.skip();
@@ -173,6 +194,35 @@ function decodeGoodbye(reader: Reader): { reason: string } {
     else reader.skip();
   }
   return { reason };
+}
+
+function checkRoom(reader: Reader, name: string, list: readonly unknown[], max: number): void {
+  if (list.length >= max) throw reader.error(name, `has more than ${max} entries`);
+}
+
+function decodeDirectiveAck(reader: Reader): DirectiveAck {
+  let version = 0;
+  let heldUs = 0;
+  while (reader.next()) {
+    if (reader.field === 1) version = reader.uint64('version');
+    else if (reader.field === 2) heldUs = reader.uint32('held_us');
+    else reader.skip();
+  }
+  return { version: String(version), heldUs };
+}
+
+/** Longest id of a signal, bytes. */
+const SIGNAL_ID_BYTES_MAX = 64;
+
+function decodeSignalResult(reader: Reader): SignalResult {
+  let id = '';
+  let status = 0;
+  while (reader.next()) {
+    if (reader.field === 1) id = reader.text('id', SIGNAL_ID_BYTES_MAX);
+    else if (reader.field === 2) status = reader.uint32('status');
+    else reader.skip();
+  }
+  return { id, status };
 }
 
 function decodeInFlightList(reader: Reader, itemsMax: number): InFlightList {

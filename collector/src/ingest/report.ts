@@ -7,6 +7,9 @@ export const BATCHES_MAX = 256;
 export const ROWS_PER_REPORT_MAX = 65_536; // absent columns make rows free to send, not to read
 export const IN_FLIGHT_MAX = 256; // items, summed over the lists
 export const PROGRESS_MAX = 64;
+export const BEGAN_MAX = 256;
+export const DIRECTIVE_ACKS_MAX = 256;
+export const SIGNAL_RESULTS_MAX = 64;
 export const JOB_BYTES_MAX = 64;
 export const STATE_BYTES_MAX = 32;
 export const PORTS_MAX = 16;
@@ -28,6 +31,9 @@ export interface Report {
   readonly status?: Status;
   readonly inFlight: readonly InFlightList[];
   readonly progress: readonly Progress[];
+  readonly began: readonly InFlight[];
+  readonly directiveAcks: readonly DirectiveAck[];
+  readonly signalResults: readonly SignalResult[];
   readonly heartbeat: boolean;
   readonly goodbye?: Goodbye;
   /** Sender's clock, us since 1970; 0 = not said. */
@@ -61,6 +67,24 @@ export interface Hello {
   readonly configErrors: readonly string[];
   readonly edge: boolean;
   readonly counters: readonly Counter[];
+  /** As meshpulse.v1.RollbackMode; 0 = an older filter, which knows no directives. */
+  readonly rollbackMode: number;
+  readonly rollbackCallback: boolean;
+}
+
+/** A directive that is in force at a proxy. */
+export interface DirectiveAck {
+  /** Decimal. */
+  readonly version: string;
+  /** From when it was in force until the message was made, us. */
+  readonly heldUs: number;
+}
+
+/** How an application answered a signal. */
+export interface SignalResult {
+  readonly id: string;
+  /** HTTP status; 0 = no answer. */
+  readonly status: number;
 }
 
 export interface ProducerState {

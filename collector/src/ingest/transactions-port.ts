@@ -1,7 +1,7 @@
 // What the rest of the collector needs of transactions and flow. `transactions/` meets it.
 
 import type { EventColumns } from './columns.js';
-import type { InFlightList } from './report.js';
+import type { InFlight, InFlightList } from './report.js';
 
 /** The life that rows come from. */
 export interface InstanceRef {
@@ -29,6 +29,8 @@ export interface TransactionsPort {
   readonly unlinked: number;
   ingest(batch: RowBatch): void;
   inFlight(instance: InstanceRef, lists: readonly InFlightList[]): void;
+  /** Requests told of when they began. */
+  began(instance: InstanceRef, items: readonly InFlight[]): void;
   /** Messages of the API as plain objects; errors are those of errors.ts. */
   get(id: string): object;
   list(request: object): object;

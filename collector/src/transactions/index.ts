@@ -11,11 +11,12 @@ import { getFlow, type FlowRequest } from '../flow/get-flow.js';
 import { FlowGraph } from '../flow/graph.js';
 import { learn } from '../flow/learn.js';
 import { restoreTo, snapshotOf } from '../flow/snapshot.js';
-import type { InFlightList } from '../ingest/report.js';
+import type { InFlight, InFlightList } from '../ingest/report.js';
 import type { InstanceRef, RowBatch, TransactionsPort } from '../ingest/transactions-port.js';
+import { viewOf, type View } from '../rollback/view.js';
 import { timestamp } from '../rpc/encode.js';
 import { explain } from './explain.js';
-import { candidates, hexOfId } from './ids.js';
+import { candidates, hexOfId, type Id } from './ids.js';
 import { Intake } from './intake.js';
 import { countUnlinked, endWithoutEntry, isThinned, nodesOf } from './lessons.js';
 import { link, type LifeOf, type Step } from './link.js';
@@ -23,8 +24,18 @@ import { list, passes, type Filter, type ListRequest } from './list.js';
 import { head, whole } from './message.js';
 import type { Naming } from './names.js';
 import { Servers } from './servers.js';
-import { Table } from './table.js';
+import { isNone, Table } from './table.js';
 import { STAGE, type Transaction } from './transaction.js';
+
+/** Learns from finished transactions beside the flow, and is kept with it. */
+export interface Lessons {
+  /** `atUs`: when its entry ended. */
+  add(view: View, atUs: number): void;
+  /** One that was learned from turns out to have another entry. */
+  secondEntry(kind: string, second: string): void;
+  snapshot(): unknown;
+  restore(state: unknown): void;
+}
 
 export interface TransactionsOptions {
   readonly clock: Clock;
@@ -38,6 +49,7 @@ export interface TransactionsOptions {
   resolveService(cuid: string): string | undefined;
   /** The CUID that a life has now, by this one or an alias; what it was given if it knows none. */
   readonly resolveCuid?: (cuid: string) => string;
+  readonly lessons?: Lessons;
   /** Spreads ids in hash tables; random if absent. */
   readonly seed?: number;
 }
@@ -67,6 +79,7 @@ interface State {
   readonly coveredSinceUs: number;
   /** Events found unlinked; absent in what older versions stored. */
   readonly unlinked?: number;
+  readonly lessons?: unknown;
 }
 
 export class Transactions implements TransactionsPort {
@@ -91,7 +104,11 @@ export class Transactions implements TransactionsPort {
     this.lifeOf = options.resolveCuid ?? (cuid => cuid);
     this.coveredSinceUs = this.clock.nowUs();
     this.table = new Table(options.transactionsMax, options.seed ?? randomInt(2 ** 32));
-    this.intake = new Intake(this.table, transaction => this.touched(transaction));
+    this.intake = new Intake(
+      this.table,
+      transaction => this.touched(transaction),
+      (transaction, second) => options.lessons?.secondEntry(transaction.kind, second),
+    );
     this.naming = {
       resolveService: cuid => options.resolveService(cuid),
       isService: name => this.servers.isService(name),
@@ -133,6 +150,36 @@ export class Transactions implements TransactionsPort {
   inFlight(instance: InstanceRef, lists: readonly InFlightList[]): void {
     this.intake.inFlight(instance, lists, this.clock.nowUs());
     this.tellWatchers();
+  }
+
+  /** Entry requests, and others that were asked for, told before they are in any list. */
+  began(instance: InstanceRef, items: readonly InFlight[]): void {
+    this.intake.begins(instance, items, this.clock.nowUs());
+    this.tellWatchers();
+  }
+
+  /** What is known of the transaction that has one of these ids; all zero = none. */
+  view(key: Id, request: Id): View | undefined {
+    const transaction =
+      (isNone(key) ? undefined : this.table.find('key', key)) ??
+      (isNone(request) ? undefined : this.table.find('request', request));
+    return transaction === undefined ? undefined : this.viewOf(transaction);
+  }
+
+  /** @throws NotFound */
+  viewOfId(id: string): View {
+    return this.viewOf(this.find(id));
+  }
+
+  /** Those that ended since then, in the order in which they ended. */
+  *viewsSince(sinceUs: number): Generator<{ view: View; endUs: number }> {
+    const ended = [...this.table.all()].flatMap(transaction => {
+      const { endUs, evidence } = transaction;
+      return endUs === undefined || endUs < sinceUs || !evidence ? [] : [{ transaction, endUs }];
+    });
+    for (const { transaction, endUs } of ended.sort((a, b) => a.endUs - b.endUs)) {
+      if (this.table.current(transaction) === transaction) yield { view: this.viewOf(transaction), endUs };
+    }
   }
 
   /** @throws NotFound */
@@ -218,6 +265,15 @@ export class Transactions implements TransactionsPort {
     );
   }
 
+  private viewOf(transaction: Transaction): View {
+    const roots = this.link(transaction);
+    return viewOf(transaction, roots, this.naming, this.isThinned(roots));
+  }
+
+  private isThinned(roots: readonly Step[]): boolean {
+    return isThinned(roots, cuid => this.servers.thins(this.lifeOf(cuid)));
+  }
+
   private link(transaction: Transaction): Step[] {
     return link(this.table.read(transaction), this.lifeOf);
   }
@@ -250,7 +306,9 @@ export class Transactions implements TransactionsPort {
     if (!canTeach(transaction)) return;
     transaction.learned = true;
     const atUs = Math.min(transaction.entryEndUs, this.clock.nowUs());
-    if (isThinned(roots, cuid => this.servers.thins(this.lifeOf(cuid)))) this.graph.abstain(transaction.kind, atUs);
+    const thinned = this.isThinned(roots);
+    this.options.lessons?.add(viewOf(transaction, roots, this.naming, thinned), atUs);
+    if (thinned) this.graph.abstain(transaction.kind, atUs);
     else this.graph.add(learn(nodesOf(roots, this.naming)), atUs);
   }
 
@@ -277,7 +335,9 @@ export class Transactions implements TransactionsPort {
       const over = transaction.learned || (transaction.stage === STAGE.FINAL && transaction.state !== 'RUNNING');
       if (!over) unlearned.push(hexOfId(transaction.key));
     }
-    return { graph: snapshotOf(this.graph), unlearned, coveredSinceUs: this.coveredSinceUs, unlinked: this.unlinked };
+    const { coveredSinceUs, unlinked } = this;
+    const lessons = this.options.lessons?.snapshot();
+    return { graph: snapshotOf(this.graph), unlearned, coveredSinceUs, unlinked, lessons };
   }
 
   /**
@@ -285,8 +345,9 @@ export class Transactions implements TransactionsPort {
    * but those that had not been learned from when it was taken.
    */
   private restore(state: unknown): void {
-    const { graph, unlearned, coveredSinceUs, unlinked = 0 } = (state ?? {}) as Partial<State>;
+    const { graph, unlearned, coveredSinceUs, unlinked = 0, lessons } = (state ?? {}) as Partial<State>;
     if (!restoreTo(this.graph, graph)) return;
+    this.options.lessons?.restore(lessons);
     const waiting = new Set(unlearned ?? []);
     for (const transaction of this.table.all()) {
       transaction.learned = !waiting.has(hexOfId(transaction.key));

@@ -30,6 +30,10 @@ export interface IntakeCounters {
   omittedEvents: number;
 }
 
+/** Entries told of when they began are believed to run for this long, us; and how many of them, at most. */
+const BEGUN_US = 180_000_000;
+const BEGUN_MAX = 100_000;
+
 interface Running {
   readonly transaction: Transaction;
   readonly row: NewRow;
@@ -39,12 +43,19 @@ export class Intake {
   readonly counters: IntakeCounters = { duplicateRows: 0, lateRows: 0, omittedEvents: 0 };
   private readonly lists: InFlightLists<Running>;
 
+  /** Told of when they began, oldest first. */
+  private readonly begun = new Map<string, { readonly item: Running; readonly heardUs: number }>();
+
   private nowUs = 0;
 
-  /** @param touched told of every transaction that changed */
+  /**
+   * @param touched     told of every transaction that changed
+   * @param secondEntry told when one that was learned from has another entry, of the kind named
+   */
   constructor(
     private readonly table: Table,
     private readonly touched: (transaction: Transaction) => void,
+    private readonly secondEntry: (transaction: Transaction, kind: string) => void = () => undefined,
   ) {
     this.lists = new InFlightLists(item => this.vanished(item));
   }
@@ -82,10 +93,31 @@ export class Intake {
     instances.release(from);
   }
 
+  /** Takes requests that have begun; how they end is told by rows, or not at all. */
+  begins(instance: InstanceRef, items: readonly InFlight[], nowUs: number): void {
+    this.nowUs = nowUs;
+    const { instances } = this.table.rows;
+    const from = instances.acquire(instanceKey(instance), () => instanceOf(instance));
+    for (const item of items) {
+      const taken = this.runs(instance, item, from);
+      if (taken === undefined) continue;
+      const id = `${instance.proxyId} ${item.eventId} ${item.flags & ROW_FLAG.CALL}`;
+      this.begun.delete(id);
+      this.begun.set(id, { item: taken, heardUs: nowUs });
+      if (this.begun.size > BEGUN_MAX) this.begun.delete(this.begun.keys().next().value!);
+    }
+    instances.release(from);
+  }
+
   /** Lets in-flight lists run out that were not renewed. */
   expire(nowUs: number): void {
     this.nowUs = nowUs;
     this.lists.expire(nowUs);
+    for (const [id, { item, heardUs }] of this.begun) {
+      if (nowUs - heardUs <= BEGUN_US && nowUs >= heardUs) break;
+      this.begun.delete(id);
+      this.vanished(item);
+    }
   }
 
   private row(instance: InstanceRef, columns: EventColumns, at: number, from: number, names: readonly number[]): void {
@@ -220,7 +252,9 @@ export class Intake {
     if (!isEntry(row.flags)) return;
     const { texts, instances } = this.table.rows;
     const { service } = instances.get(row.instance);
-    transaction.entryStarted(`${service} ${texts.get(row.operation)}`, startUs);
+    const kind = `${service} ${texts.get(row.operation)}`;
+    transaction.entryStarted(kind, startUs);
+    if (transaction.learned && transaction.entries === 2) this.secondEntry(transaction, kind);
   }
 
   private noteEnd(transaction: Transaction, row: NewRow): void {

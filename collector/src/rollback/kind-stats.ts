@@ -1,0 +1,264 @@
+// What is known of one kind of transaction: how often it has one entry, what its failed steps meant, and
+// which edges belong to its normal course.
+
+import type { Edge, Repeats, Sample } from './sample.js';
+
+/** Samples of each sort; the oldest go first. */
+export const SUCCESSES_MAX = 200;
+export const FAILURES_MAX = 400;
+
+/** Traces that the single-entry share looks back on; and how many there have to be. */
+export const TRACES_MAX = 200;
+export const TRACES_MIN = 100;
+
+/** Evidence is forgotten after this long, us. */
+export const EVIDENCE_US = 24 * 3600 * 1e6;
+
+/** Successful transactions in which an edge must have been seen after the failed step. */
+export const FORWARD_MIN = 20;
+
+/** An edge this many times likelier after a failure than without is there because of the failure. */
+export const AFTER_FAILURE_RATIO = 1.5;
+
+/** A kind whose rows were thinned abstains for this long after the last of them, us. */
+export const THINNED_US = 10 * 60 * 1e6;
+
+/** Edges of one kind that are told apart; what is new past them is not learned. */
+const EDGES_MAX = 2048;
+
+/** What was found in the samples is good until this share of them is new. */
+const STALE_SHARE = 0.05;
+
+/** Callers' operations whose repeats are remembered, of one kind. */
+const REPEATS_MAX = 256;
+
+export interface Evidence {
+  /** Transactions in which the step failed for good, and those of them that failed as a whole. */
+  readonly failures: number;
+  readonly fatal: number;
+}
+
+export interface ForwardEdge {
+  readonly edge: Edge;
+  /** Successes in which it began after the step. */
+  readonly seen: number;
+  /** Nobody calls the operation but by edges that are forward too. */
+  readonly onlyForward: boolean;
+  /** Mean of its work and all that it causes, us. */
+  readonly workUs: number;
+}
+
+export interface StoredKind {
+  readonly kind: string;
+  readonly singles: string;
+  readonly thinnedUs: number;
+  readonly successes: readonly Sample[];
+  readonly failures: readonly Sample[];
+  readonly repeats: readonly [string, readonly Seen[]][];
+}
+
+interface Found {
+  readonly forward: Map<string, readonly ForwardEdge[]>;
+  readonly rates: ReadonlyMap<string, Rate>;
+  /** `added` when it was found. */
+  readonly at: number;
+}
+
+/** Shares of the transactions that had an edge: of those without failure, and after one. */
+interface Rate {
+  normally: number;
+  afterFailure: number;
+}
+
+export class KindStats {
+  /** Of the last traces, oldest first, a 1 for each that had exactly one entry, else a 0. */
+  private singles = '';
+  /** When one of its transactions was last thinned; 0 = never. */
+  thinnedUs = 0;
+  readonly repeats: RepeatsSeen;
+  private readonly successes: Sample[] = [];
+  private readonly failures: Sample[] = [];
+  private readonly edges = new Map<string, Edge>();
+  private added = 0;
+  private found: Found | undefined;
+
+  constructor(
+    readonly kind: string,
+    stored?: StoredKind,
+  ) {
+    this.repeats = new RepeatsSeen(stored?.repeats);
+    if (stored === undefined) return;
+    this.singles = stored.singles;
+    this.thinnedUs = stored.thinnedUs;
+    for (const sample of [...stored.successes, ...stored.failures]) this.add(sample);
+  }
+
+  get traces(): number {
+    return this.singles.length;
+  }
+
+  /** 0 to 1; 0 when there was no trace. */
+  get singleRatio(): number {
+    return this.traces === 0 ? 0 : [...this.singles].filter(one => one === '1').length / this.traces;
+  }
+
+  trace(single: boolean): void {
+    this.singles = (this.singles + (single ? '1' : '0')).slice(-TRACES_MAX);
+  }
+
+  notSingle(): void {
+    const last = this.singles.lastIndexOf('1');
+    if (last >= 0) this.singles = `${this.singles.slice(0, last)}0${this.singles.slice(last + 1)}`;
+  }
+
+  add(sample: Sample): void {
+    const known = { ...sample, edges: sample.edges.flatMap(seen => this.intern(seen)) };
+    if (sample.failures.length > 0) keep(this.failures, known, FAILURES_MAX);
+    else if (!sample.failed) keep(this.successes, known, SUCCESSES_MAX);
+    else return;
+    this.added += 1;
+  }
+
+  evidence(step: string, nowUs: number): Evidence {
+    let [failures, fatal] = [0, 0];
+    for (const sample of this.failures) {
+      if (sample.atUs < nowUs - EVIDENCE_US || !sample.failures.some(one => one.step === step)) continue;
+      failures += 1;
+      if (sample.failed) fatal += 1;
+    }
+    return { failures, fatal };
+  }
+
+  /** Steps that have failed for good. */
+  failedSteps(): string[] {
+    return [...new Set(this.failures.flatMap(sample => sample.failures.map(one => one.step)))];
+  }
+
+  /** Edges that belong to what comes after the step when all goes well, and to nothing else. */
+  forward(step: string): readonly ForwardEdge[] {
+    const { forward, rates } = this.look();
+    let edges = forward.get(step);
+    if (edges === undefined) forward.set(step, (edges = this.findForward(step, rates)));
+    return edges;
+  }
+
+  /** Edges that are there because something failed: compensations, fallbacks, alerts. */
+  spare(): Edge[] {
+    const { rates } = this.look();
+    return [...this.edges.values()].filter(edge => isAfterFailure(rates.get(edge.name)));
+  }
+
+  stored(): StoredKind {
+    const { kind, singles, thinnedUs, successes, failures } = this;
+    return { kind, singles, thinnedUs, successes, failures, repeats: this.repeats.stored() };
+  }
+
+  /** One object an edge, so that samples share their texts. One edge may have several destinations. */
+  private intern<T extends { readonly edge: Edge }>(seen: T): T[] {
+    const key = `${seen.edge.name} ${seen.edge.destination}`;
+    let edge = this.edges.get(key);
+    if (edge === undefined) {
+      if (this.edges.size >= EDGES_MAX) return [];
+      this.edges.set(key, (edge = seen.edge));
+    }
+    return [{ ...seen, edge }];
+  }
+
+  private look(): Found {
+    const stale = Math.max(1, STALE_SHARE * (this.successes.length + this.failures.length));
+    if (this.found === undefined || this.added - this.found.at >= stale) {
+      this.found = { forward: new Map(), rates: this.findRates(), at: this.added };
+    }
+    return this.found;
+  }
+
+  private findRates(): Map<string, Rate> {
+    const rates = new Map<string, Rate>();
+    const count = (samples: readonly Sample[], names: (sample: Sample) => Set<string>, field: keyof Rate): void => {
+      for (const sample of samples) {
+        for (const name of names(sample)) {
+          const rate = rates.get(name) ?? { normally: 0, afterFailure: 0 };
+          rate[field] += 1 / samples.length;
+          rates.set(name, rate);
+        }
+      }
+    };
+    count(this.successes, ({ edges }) => new Set(edges.map(({ edge }) => edge.name)), 'normally');
+    count(this.failures, namesAfterFailure, 'afterFailure');
+    return rates;
+  }
+
+  private findForward(step: string, rates: ReadonlyMap<string, Rate>): ForwardEdge[] {
+    const sums = new Map<Edge, { seen: number; workUs: number; times: number }>();
+    for (const { edges } of this.successes) {
+      const from = edges.findIndex(({ edge }) => edge.step === step);
+      if (from < 0) continue;
+      const inThis = new Set<Edge>();
+      for (const { edge, workUs } of edges.slice(from + 1)) {
+        if (edge.step === step) continue;
+        const sum = sums.get(edge) ?? { seen: 0, workUs: 0, times: 0 };
+        if (!inThis.has(edge)) sum.seen += 1;
+        inThis.add(edge);
+        sum.workUs += workUs;
+        sum.times += 1;
+        sums.set(edge, sum);
+      }
+    }
+    const found = [...sums].filter(([edge, { seen }]) => seen >= FORWARD_MIN && !isAfterFailure(rates.get(edge.name)));
+    const names = new Set(found.map(([edge]) => edge.name));
+    const otherwise = new Set([...this.edges.values()].filter(({ name }) => !names.has(name)).map(edge => edge.step));
+    return found
+      .map(([edge, { seen, workUs, times }]) => {
+        return { edge, seen, onlyForward: !otherwise.has(edge.step), workUs: workUs / times };
+      })
+      .sort((a, b) => (a.edge.name < b.edge.name ? -1 : 1));
+  }
+}
+
+const isAfterFailure = (rate: Rate | undefined): boolean =>
+  rate !== undefined && rate.afterFailure > AFTER_FAILURE_RATIO * rate.normally;
+
+/** Edges that began when something had failed for good. */
+function namesAfterFailure({ edges, failures }: Sample): Set<string> {
+  const first = Math.min(...failures.map(({ endUs }) => endUs));
+  return new Set(edges.filter(({ beganUs }) => beganUs >= first).map(({ edge }) => edge.name));
+}
+
+interface Seen {
+  readonly repeats: number;
+  readonly atUs: number;
+}
+
+/** The most repeats of each call within 24 h: a falling staircase of maxima, the newest at its end. */
+class RepeatsSeen {
+  /** Least recently seen first. */
+  private readonly calls: Map<string, Seen[]>;
+
+  constructor(stored: readonly (readonly [string, readonly Seen[]])[] = []) {
+    this.calls = new Map(stored.map(([call, seen]) => [call, [...seen]]));
+  }
+
+  add(all: readonly Repeats[], atUs: number): void {
+    for (const { call, repeats } of all) {
+      const before = this.calls.get(call) ?? [];
+      const seen = before.filter(one => one.repeats > repeats && one.atUs >= atUs - EVIDENCE_US);
+      seen.push({ repeats, atUs });
+      this.calls.delete(call);
+      this.calls.set(call, seen);
+      if (this.calls.size > REPEATS_MAX) this.calls.delete(this.calls.keys().next().value!);
+    }
+  }
+
+  most(call: string, nowUs: number): number {
+    return this.calls.get(call)?.find(one => one.atUs >= nowUs - EVIDENCE_US)?.repeats ?? 0;
+  }
+
+  stored(): [string, readonly Seen[]][] {
+    return [...this.calls];
+  }
+}
+
+function keep(ring: Sample[], sample: Sample, max: number): void {
+  ring.push(sample);
+  if (ring.length > max) ring.shift();
+}

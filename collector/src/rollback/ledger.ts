@@ -1,0 +1,156 @@
+// What early rollback did: sums by failed step, and who changed what. Rows are counted when they are
+// stored, so the sums are as exact as the counts of requests; work is an estimate from learned durations.
+
+import { nothingSaved, type Saved, type VerdictRecord } from './verdicts.js';
+
+/** Steps with a line of their own; the rest is one line. */
+const LINES_MAX = 1000;
+const OTHER = 'other';
+
+/** Audit records kept. */
+const AUDIT_MAX = 10_000;
+
+export interface Line {
+  readonly kind: string;
+  readonly service: string;
+  readonly operation: string;
+  verdicts: number;
+  heldOut: number;
+  wrong: number;
+  readonly saved: Saved;
+}
+
+export interface Audit {
+  readonly atUs: number;
+  readonly action: 'trigger' | 'ack' | 'override' | 'kill' | 'lift' | 'policy' | 'refused';
+  readonly actor: string;
+  readonly reason: string;
+  readonly subject: string;
+  readonly result: string;
+}
+
+/** Requests by caller's and callee's service. */
+export interface Refusals {
+  readonly source: string;
+  readonly destination: string;
+  refused: number;
+  wouldRefuse: number;
+  withheld: number;
+  retriesSuppressed: number;
+}
+
+export interface StoredLedger {
+  readonly sinceUs: number;
+  readonly lines: readonly Line[];
+  readonly refusals: readonly Refusals[];
+  readonly signals: readonly (readonly [string, number])[];
+  readonly saved: Saved;
+}
+
+type Sum = 'refused' | 'wouldRefuse' | 'withheld' | 'retriesSuppressed';
+
+export class Ledger {
+  private lines = new Map<string, Line>();
+  private refusals = new Map<string, Refusals>();
+  /** Verdicts by `mode reason`. */
+  private signals = new Map<string, number>();
+  private audits: Audit[] = [];
+  /** All that was saved, also by requests whose verdict is forgotten. */
+  saved = nothingSaved();
+
+  constructor(private sinceUs: number) {}
+
+  get since(): number {
+    return this.sinceUs;
+  }
+
+  verdict(record: VerdictRecord): void {
+    const line = this.line(record);
+    line.verdicts += 1;
+    if (record.heldOut) line.heldOut += 1;
+    const key = `${record.heldOut ? 'observe' : record.mode} ${record.reason}`;
+    this.signals.set(key, (this.signals.get(key) ?? 0) + 1);
+  }
+
+  wrong(record: VerdictRecord): void {
+    this.line(record).wrong += 1;
+  }
+
+  /** `count` requests from `source` to `destination`; `workUs`: what each of them would have cost. */
+  requests(what: Sum, count: number, source: string, destination: string, record?: VerdictRecord, workUs = 0): void {
+    this.edge(source, destination)[what] += count;
+    for (const saved of record === undefined ? [this.saved] : [this.saved, record.saved, this.line(record).saved]) {
+      saved[what] += count;
+      if (what === 'refused') saved.workUs += count * workUs;
+      if (what === 'wouldRefuse') saved.wouldWorkUs += count * workUs;
+    }
+  }
+
+  audit(record: Audit): void {
+    this.audits.push(record);
+    if (this.audits.length > AUDIT_MAX) this.audits.shift();
+  }
+
+  all(): Line[] {
+    return [...this.lines.values()].sort((a, b) => b.saved.workUs - a.saved.workUs || b.verdicts - a.verdicts);
+  }
+
+  edges(): Iterable<Refusals> {
+    return this.refusals.values();
+  }
+
+  /** Newest first. */
+  auditRecords(limit: number): Audit[] {
+    return this.audits.slice(-limit).reverse();
+  }
+
+  *signalCounts(): Generator<{ mode: string; reason: string; count: number }> {
+    for (const [key, count] of this.signals) {
+      const [mode, reason] = key.split(' ') as [string, string];
+      yield { mode, reason, count };
+    }
+  }
+
+  snapshot(): StoredLedger {
+    const { sinceUs, saved } = this;
+    return {
+      sinceUs,
+      saved,
+      lines: [...this.lines.values()],
+      refusals: [...this.refusals.values()],
+      signals: [...this.signals],
+    };
+  }
+
+  restore({ sinceUs, lines, refusals, signals, saved }: StoredLedger): void {
+    this.sinceUs = sinceUs;
+    this.saved = saved;
+    this.lines = new Map(lines.map(line => [lineKey(line), line]));
+    this.refusals = new Map(refusals.map(edge => [`${edge.source}\n${edge.destination}`, edge]));
+    this.signals = new Map(signals);
+  }
+
+  private line({ kind, service, operation }: Pick<VerdictRecord, 'kind' | 'service' | 'operation'>): Line {
+    const full = this.lines.size >= LINES_MAX && !this.lines.has(lineKey({ kind, service, operation }));
+    const names = full ? { kind: OTHER, service: OTHER, operation: OTHER } : { kind, service, operation };
+    const key = lineKey(names);
+    let line = this.lines.get(key);
+    if (line === undefined) {
+      this.lines.set(key, (line = { ...names, verdicts: 0, heldOut: 0, wrong: 0, saved: nothingSaved() }));
+    }
+    return line;
+  }
+
+  private edge(source: string, destination: string): Refusals {
+    const key = `${source}\n${destination}`;
+    const known = this.refusals.get(key);
+    if (known !== undefined) return known;
+    if (this.refusals.size >= LINES_MAX && source !== OTHER) return this.edge(OTHER, OTHER);
+    const edge = { source, destination, refused: 0, wouldRefuse: 0, withheld: 0, retriesSuppressed: 0 };
+    this.refusals.set(key, edge);
+    return edge;
+  }
+}
+
+const lineKey = ({ kind, service, operation }: { kind: string; service: string; operation: string }): string =>
+  `${kind}\n${service}\n${operation}`;

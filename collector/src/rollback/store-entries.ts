@@ -1,0 +1,14 @@
+// What of rollback outlives a restart: each entry replaces the one before of its type and id.
+
+import type { Audit, StoredLedger } from './ledger.js';
+import type { Kill, Override } from './modes.js';
+import type { VerdictRecord } from './verdicts.js';
+
+/** JSON-ready; `null` = gone. */
+export type RollbackEntry =
+  | { readonly type: 'verdict'; readonly id: string; readonly value: VerdictRecord }
+  | { readonly type: 'override'; readonly id: string; readonly value: Override | null }
+  | { readonly type: 'kill'; readonly id: string; readonly value: Kill | null }
+  | { readonly type: 'audit'; readonly id: string; readonly value: Audit }
+  /** In snapshots only: it is rebuilt from rows. */
+  | { readonly type: 'ledger'; readonly id: string; readonly value: StoredLedger };
