@@ -1,39 +1,13 @@
 import assert from 'node:assert/strict';
-import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { batch, CUID, hello, type Plain } from './ingest-support.js';
+import { spawnCollector, type Child } from './process-support.js';
 import { Clients, start, until, type ReportClient } from './rpc-support.js';
 
-const MAIN = fileURLToPath(new URL('../../collector/src/main.js', import.meta.url));
-
-interface Child {
-  readonly process: ChildProcess;
-  readonly grpc: string;
-  readonly http: string;
-  readonly exited: Promise<[number | null, NodeJS.Signals | null]>;
-  readonly lines: Plain[];
-}
-
-/** A collector in a process of its own. */
-async function spawnCollector(args: readonly string[]): Promise<Child> {
-  const code = `import { runCollector } from ${JSON.stringify(MAIN)}; process.exit(await runCollector(process.argv.slice(1)));`;
-  const all = ['--grpc', '127.0.0.1:0', '--http', '127.0.0.1:0', ...args];
-  const child = spawn(process.execPath, ['--input-type=module', '-e', code, '--', ...all], {
-    stdio: ['ignore', 'inherit', 'pipe'],
-  });
-  const lines: Plain[] = [];
-  createInterface({ input: child.stderr }).on('line', line =>
-    lines.push(line.startsWith('{') ? (JSON.parse(line) as Plain) : { msg: line }),
-  );
-  const exited = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>;
-  const started = await until('collector started', () => lines.find(line => line['msg'] === 'collector started'));
-  return { process: child, grpc: started['grpc'] as string, http: started['http'] as string, exited, lines };
-}
+/** Streams open when the collector is told to stop. */
+const DRAINED_STREAMS = process.env['TEST_LONG'] === '1' ? 500 : 50;
 
 const ROWS = 3;
 const rows = Array.from({ length: ROWS }, () => ({}));
@@ -233,11 +207,12 @@ describe('collector process', function () {
   it('drains on SIGTERM: not ready, streams told, everything answered, exit 0', async () => {
     const child = await run('--drain-time', '5s', '--data-dir', folder());
     const clients = new Clients(child.grpc);
-    const streams = Array.from({ length: 20 }, () => clients.report());
+    const streams = Array.from({ length: DRAINED_STREAMS }, () => clients.report());
     await Promise.all(
-      streams.map((stream, i) =>
-        stream.ask({ hello: hello({ proxyId: `p${i}`, cuid: `${i + 10}${CUID.slice(2)}`, ip: `10.0.0.${i}` }) }),
-      ),
+      streams.map((stream, i) => {
+        const cuid = `${i.toString(16).padStart(8, '0')}${CUID.slice(8)}`;
+        return stream.ask({ hello: hello({ proxyId: `p${i}`, cuid, ip: `10.0.${i >> 8}.${i & 255}` }) });
+      }),
     );
     child.process.kill('SIGTERM');
     for (const stream of streams) assert.equal(((await stream.next())['hints'] as Plain)['drainMs'], 5000);
@@ -265,7 +240,9 @@ describe('collector process', function () {
 
   it('says at start what a restart loses', async () => {
     const child = await run();
-    assert.ok(child.lines.some(line => /without --data-dir a restart loses/.test(String(line['msg']))));
+    await until('the warning', () =>
+      child.lines.find(line => /without --data-dir a restart loses/.test(String(line['msg']))),
+    );
     const settings = child.lines.find(line => line['msg'] === 'collector started')!['settings'] as Plain;
     assert.equal(settings['retain-lives'], '30d');
   });
