@@ -47,6 +47,10 @@ let countRows: u32 = 0;
 /** A cleared row to fill, or null when nothing is reported. Give it back with `commit`. */
 export function newRow(): usize {
   if (!reporting) return 0;
+  if (shares.crowded) {
+    doubts.countUnreported();
+    return 0;
+  }
   const at = ROWS + (rowCount as usize) * wire.ROW_BYTES;
   for (let i: usize = 0; i < wire.ROW_BYTES; i += 8) store<u64>(at + i, 0);
   return at;
@@ -66,6 +70,7 @@ export function rowText(row: Row, ptr: usize, size: u32): void {
 /** `urgent`: the collector should know now. */
 export function commit(urgent: bool): void {
   rowCount++;
+  shares.hold(shares.H_ROWS, nowMs());
   if (rowCount >= wire.ROWS_MAX || textTop + 256 > TEXT_BYTES) flush();
   // When many fail at once, batches would be made faster than they are acknowledged: then the
   // ordinary rhythm carries them.
@@ -82,6 +87,7 @@ export function countOnly(operation: u32, statusBits: u32, responseFlags: u32, f
       return;
     }
   }
+  if (shares.crowded) return;
   const at = COUNTS + countRows * 32;
   store<u32>(at, operation);
   store<u32>(at, statusBits, 4);
@@ -90,6 +96,7 @@ export function countOnly(operation: u32, statusBits: u32, responseFlags: u32, f
   store<u64>(at, 1, 16);
   store<u64>(at, durationUs, 24);
   countRows++;
+  shares.hold(shares.H_ROWS, nowMs());
   if (countRows >= COUNTS_MAX) flush();
 }
 
@@ -179,6 +186,12 @@ function forget(): void {
 
 /** Hands batches that this session has not seen to the leader. */
 export function offer(): void {
+  pass();
+  if (rowCount + countRows == 0 && (entryCount == 0 || sentSeq + 1 == own.nextSeq)) own.holds &= ~shares.H_ROWS;
+  else own.holds |= shares.H_ROWS;
+}
+
+function pass(): void {
   if (shares.session != knownSession) {
     knownSession = shares.session;
     sentSeq = own.acked;
@@ -200,11 +213,17 @@ export function offer(): void {
   }
 }
 
-/** Passes a finished fragment of a ReportRequest to the leader; lost if there is none. */
-export function tell(): void {
-  if (shares.session == 0) return;
+/** Passes a finished fragment of a ReportRequest to the leader; false when there is none. */
+export function tell(): bool {
+  if (shares.session == 0) return false;
   if (queueToken == 0) queueToken = host.resolveQueue(vmId.ptr, vmId.size, T_QUEUE.ptr, T_QUEUE.size);
-  if (queueToken != 0) host.enqueue(queueToken, wire.outPtr(), wire.outSize());
+  return queueToken != 0 && host.enqueue(queueToken, wire.outPtr(), wire.outSize()) == host.OK;
+}
+
+/** The VM goes: what it could not hand over by now is lost. */
+export function leave(): void {
+  own.holds = shares.H_GONE;
+  shares.sync(nowMs());
 }
 
 export function start(ms: u64): void {

@@ -25,8 +25,13 @@ export function refreshClock(): void {
 
 const ID: usize = memory.data(32, 8);
 
-/** A random part of `ms`, so that a fleet does not act at once. */
-export function jitter(ms: u64): u64 {
+/** 0 to `ms`, at random. */
+export function spread(ms: u64): u64 {
   host.random(ID, 8);
-  return ms / 2 + load<u64>(ID) % (ms / 2 + 1);
+  return load<u64>(ID) % (ms + 1);
+}
+
+/** Half of `ms` to all of it, at random, so that a fleet does not act at once. */
+export function jitter(ms: u64): u64 {
+  return ms / 2 + spread(ms / 2);
 }

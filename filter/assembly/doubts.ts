@@ -1,29 +1,31 @@
 // What the filter could not do, counted: for the proxy's own metrics and for the collector.
 import { Text } from './bytes';
+import * as wire from './core/wire';
 import * as host from './host';
 import { Root, roots } from './roots';
+import * as shares from './shares';
 import { own } from './shares';
 
-// Counters of the process's doubts, sent with hello.
-export let unstamped: u64 = 0;
-export let untracked: u64 = 0;
-export let windowDrops: u64 = 0;
-let metricConfigErrors: u32 = 0xffffffff;
-let metricUnstamped: u32 = 0xffffffff;
-let metricDropped: u32 = 0xffffffff;
-let unstampedTold: u64 = 0;
-let droppedTold: u64 = 0;
+// Counters of what went wrong, by index in shares.ts: each VM's go into one sum for the process.
+const UNSTAMPED: u32 = 0;
+const UNTRACKED: u32 = 1;
+const BATCHES_DROPPED: u32 = 2;
+const BATCHES_REFUSED: u32 = 3;
+const ROWS_UNREPORTED: u32 = 4;
+const NAMES: string[] = ['unstamped', 'untracked', 'batches_dropped', 'batches_refused', 'rows_unreported'];
+const NO_METRIC: u32 = 0xffffffff;
+/** The proxy's own metrics of them: handle u32 and what was told u64 of this VM. */
+const METRICS = new StaticArray<u32>(shares.COUNTERS).fill(NO_METRIC);
+const TOLD = new StaticArray<u64>(shares.COUNTERS);
+let metricConfigErrors: u32 = NO_METRIC;
 
 export function tellMetrics(): void {
-  if (unstamped != unstampedTold) {
-    if (metricUnstamped == 0xffffffff) metricUnstamped = metric('meshpulse_filter_unstamped_total');
-    host.addMetric(metricUnstamped, (unstamped - unstampedTold) as i64);
-    unstampedTold = unstamped;
-  }
-  if (windowDrops != droppedTold) {
-    if (metricDropped == 0xffffffff) metricDropped = metric('meshpulse_filter_batches_dropped_total');
-    host.addMetric(metricDropped, (windowDrops - droppedTold) as i64);
-    droppedTold = windowDrops;
+  for (let i: u32 = 0; i < shares.COUNTERS; i++) {
+    const news = shares.counted(i) - TOLD[i];
+    if (news == 0) continue;
+    if (METRICS[i] == NO_METRIC) METRICS[i] = metric('meshpulse_filter_' + NAMES[i] + '_total');
+    host.addMetric(METRICS[i], news as i64);
+    TOLD[i] += news;
   }
 }
 
@@ -32,17 +34,46 @@ function metric(name: string): u32 {
   return host.defineMetric(0, changetype<usize>(bytes), bytes.byteLength);
 }
 
+/** Of the whole process, for hello. */
+export function putCounters(): void {
+  for (let i: u32 = 0; i < shares.COUNTERS; i++) {
+    if (shares.total(i) == 0) continue;
+    const mark = wire.open(21);
+    wire.putText(1, NAMES[i]);
+    wire.putVarint(2, shares.total(i));
+    wire.close(mark);
+  }
+}
+
+/** Changes when any of them does. */
+export function sum(): u64 {
+  let all: u64 = 0;
+  for (let i: u32 = 0; i < shares.COUNTERS; i++) all += shares.total(i);
+  return all;
+}
+
 export function countUnstamped(): void {
-  unstamped++;
+  shares.count(UNSTAMPED);
 }
 
 export function countUntracked(): void {
-  untracked++;
+  shares.count(UNTRACKED);
   own.dropped++;
 }
 
+/** The window was full, or the batch larger than it. */
 export function countWindowDrop(): void {
-  windowDrops++;
+  shares.count(BATCHES_DROPPED);
+}
+
+/** The collector does not take it, whatever is done. */
+export function countRefused(): void {
+  shares.count(BATCHES_REFUSED);
+}
+
+/** A VM that has no place in the shared table gets no acks: it makes no rows. */
+export function countUnreported(): void {
+  shares.count(ROWS_UNREPORTED);
 }
 
 // Faults of one configuration are logged and counted once per process, though every VM and direction
@@ -98,7 +129,7 @@ export function tellFaults(): void {
     if (root.faultsTold) continue;
     root.faultsTold = true;
     if (!advance(root.configHash, LOGGED, COUNTED)) continue;
-    if (metricConfigErrors == 0xffffffff) metricConfigErrors = metric('meshpulse_filter_config_errors_total');
+    if (metricConfigErrors == NO_METRIC) metricConfigErrors = metric('meshpulse_filter_config_errors_total');
     host.addMetric(metricConfigErrors, root.config.errorsTotal as i64);
   }
 }

@@ -1,6 +1,7 @@
 // Who this proxy is: what the node says of itself, and the id of its life, which all VMs of the
 // process share.
 import { Text } from './bytes';
+import { nowMs } from './clock';
 import * as wire from './core/wire';
 import * as doubts from './doubts';
 import * as host from './host';
@@ -103,6 +104,10 @@ function serviceOf(root: Root): string {
 /** What of hello has been sent: ports come to light while it runs. */
 let portsTold: u32 = 0;
 let serviceTold: string = '';
+let countersTold: u64 = 0;
+let toldMs: u64 = 0;
+/** Counters alone are told anew at most this often, ms. */
+const COUNTERS_MS: u64 = 10000;
 
 function ports(): u32 {
   let n: u32 = 0;
@@ -112,7 +117,8 @@ function ports(): u32 {
 
 /** Something in hello has changed since it was sent. */
 export function helloDue(root: Root): bool {
-  return ports() != portsTold || serviceOf(root) != serviceTold;
+  if (ports() != portsTold || serviceOf(root) != serviceTold) return true;
+  return doubts.sum() != countersTold && nowMs() - toldMs >= COUNTERS_MS;
 }
 
 const T_DECLARE = new Text('declare_property');
@@ -172,16 +178,8 @@ export function putHello(root: Root): void {
     }
   }
   wire.putVarint(20, edge ? 1 : 0);
-  putCounter('unstamped', doubts.unstamped);
-  putCounter('untracked', doubts.untracked);
-  putCounter('batches_dropped', doubts.windowDrops);
-  wire.close(mark);
-}
-
-function putCounter(name: string, value: u64): void {
-  if (value == 0) return;
-  const mark = wire.open(21);
-  wire.putText(1, name);
-  wire.putVarint(2, value);
+  doubts.putCounters();
+  countersTold = doubts.sum();
+  toldMs = nowMs();
   wire.close(mark);
 }

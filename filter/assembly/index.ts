@@ -63,7 +63,7 @@ export function proxy_on_grpc_receive(root: u32, token: u32, size: u32): void {
 export function proxy_on_grpc_close(root: u32, token: u32, status: u32): void {
   host.enter();
   clock();
-  leader.onClose(token);
+  leader.onClose(token, status);
   host.leave();
 }
 

@@ -11,6 +11,10 @@ const PROGRESS_MAX: u32 = 64;
 const JOB_BYTES: u32 = 176;
 const JOBS: usize = memory.data(11264, 16); // PROGRESS_MAX x: hash u64, atMs u64, event u64, done, of, queue u64, has u32, jobSize u32, stateSize u32, dirty u32, job 64, state 32
 let jobCount: u32 = 0;
+/** The session that was told what is not marked as changed. Words have no acks, so a new session is told again what may have been lost. */
+let toldSession: u64 = 0;
+/** A word older than that has arrived: it waits at most an interval, and a connection is silent at most half a minute, ms. */
+const ARRIVED_MS: u64 = 90000;
 
 export function progress(has: u32, event: u64, job: usize, jobSize: u32, done: u64, total: u64, queue: u64, state: usize, stateSize: u32): void {
   const h = hash(job, jobSize, 11);
@@ -38,32 +42,40 @@ export function progress(has: u32, event: u64, job: usize, jobSize: u32, done: u
   store<u32>(at, 1, 60);
   copy(at + 64, job, jobSize);
   copy(at + 128, state, stateSize);
+  shares.hold(shares.H_JOBS, nowMs());
 }
 
-/** Passes on what has changed. */
+/** Passes on what has changed; to a new session, also what was said lately. */
 export function tellProgress(): void {
   if (shares.session == 0) return;
-  const plain = plainIds();
+  const fresh = shares.session != toldSession;
   let any = false;
   wire.start();
   for (let i: u32 = 0; i < jobCount; i++) {
     const at = JOBS + i * JOB_BYTES;
-    if (load<u32>(at, 60) == 0) continue;
-    store<u32>(at, 0, 60);
+    const late = fresh && nowMs() - load<u64>(at, 8) < ARRIVED_MS;
+    if (!late && load<u32>(at, 60) == 0) continue;
     any = true;
-    const has = load<u32>(at, 48);
-    const mark = wire.open(5);
-    if (plain || load<u32>(at, 52) == 0) wire.putBytes(1, at + 64, load<u32>(at, 52));
-    else wire.putHashed(1, at + 64, load<u32>(at, 52));
-    if (has & 4) wire.always(2, load<u64>(at, 24));
-    if (has & 8) wire.always(3, load<u64>(at, 32));
-    if (has & 16) wire.always(4, load<u64>(at, 40));
-    wire.putBytes(5, at + 128, load<u32>(at, 56));
-    wire.putHex(6, load<u64>(at, 16));
-    wire.putVarint(7, nowMs() - load<u64>(at, 8));
-    wire.close(mark);
+    put(at);
   }
-  if (any) batches.tell();
+  if (any && !batches.tell()) return;
+  toldSession = shares.session;
+  shares.own.holds &= ~shares.H_JOBS;
+  for (let i: u32 = 0; i < jobCount; i++) store<u32>(JOBS + i * JOB_BYTES, 0, 60);
+}
+
+function put(at: usize): void {
+  const has = load<u32>(at, 48);
+  const mark = wire.open(5);
+  if (plainIds() || load<u32>(at, 52) == 0) wire.putBytes(1, at + 64, load<u32>(at, 52));
+  else wire.putHashed(1, at + 64, load<u32>(at, 52));
+  if (has & 4) wire.always(2, load<u64>(at, 24));
+  if (has & 8) wire.always(3, load<u64>(at, 32));
+  if (has & 16) wire.always(4, load<u64>(at, 40));
+  wire.putBytes(5, at + 128, load<u32>(at, 56));
+  wire.putHex(6, load<u64>(at, 16));
+  wire.putVarint(7, nowMs() - load<u64>(at, 8));
+  wire.close(mark);
 }
 
 function plainIds(): bool {

@@ -1,439 +1,296 @@
-// One VM of the process leads: it holds the stream to the collector and forwards what all VMs put
+// One VM of the process leads: it holds the connection to the collector and forwards what all VMs put
 // into the shared queue. The lead is a lease in the shared table, so it moves when the leader traps.
 //
-// Streams fail in many ways, and none may reach a request: nothing here runs on the request path,
-// what is unacknowledged is bounded per VM, and a stream that gives no sign of life is given up.
-// Three failures within a minute, and the same messages go as unary calls until a stream works.
-import { copy, Text } from './bytes';
+// A connection fails in many ways, and none may reach a request: nothing here runs on the request path,
+// what is unacknowledged is bounded per VM. How to connect and when to try again is told in link.ts, how
+// a message that is refused is dealt with in suspects.ts.
 import * as batches from './batches';
-import { jitter, nowMs, nowNs, wallAt } from './clock';
+import { nowMs, nowNs, wallAt } from './clock';
 import * as wire from './core/wire';
 import * as host from './host';
 import * as identity from './identity';
-import { reporter, Root } from './roots';
+import * as jobs from './jobs';
+import * as link from './link';
+import { Root } from './roots';
+import * as session from './session';
 import * as shares from './shares';
 import { own } from './shares';
 import * as status from './status';
+import * as suspects from './suspects';
 
 const HEARTBEAT_MS: u64 = 10000;
-/** Without any reply for so long although we spoke, the stream is given up. */
-const SILENCE_MS: u64 = 25000;
-const ACK_MS: u64 = 15000;
-const BACKOFF_MIN_MS: u64 = 500;
-const BACKOFF_MAX_MS: u64 = 30000;
-/** Three failures within a minute: unary calls until the stream works again. */
-const FALLBACK_FAILURES: u32 = 3;
-const FALLBACK_WINDOW_MS: u64 = 60000;
-const FALLBACK_RETRY_MS: u64 = 60000;
-const UNARY_TIMEOUT_MS: u32 = 5000;
+/** A VM that serves requests leaves a free lead to the others for so long, ms. */
+const YIELD_MS: u64 = 700;
 /** A message is sent when it has grown to this size, bytes. */
 const MESSAGE_BYTES: u32 = 64 * 1024;
 /** So small that hello, status and the largest batch still fit behind it, bytes. */
 const UNARY_BYTES: u32 = 16 * 1024;
 /** Fragments of one message. */
 const PARTS_MAX: u32 = 128;
-/** Fragments forwarded in one callback. */
-const FORWARD_MAX: u32 = 4096;
+/** Messages sent in one callback. */
+const MESSAGES_MAX: u32 = 256;
 const REPLY_BYTES_MAX: u32 = 64 * 1024;
+/** Calls that are sent at the end without waiting for each other. */
+const LAST_CALLS_MAX: u32 = 16;
 /** A wish of the collector holds for so long, ms. */
 const WISH_MS: u64 = 60000;
-/** First byte of a fragment with `progress`. */
+/** First byte of a fragment with `progress`: field 5. */
 const PROGRESS_TAG: u8 = (5 << 3) | 2;
-const T_SERVICE = new Text('meshpulse.v1.Ingest');
-const T_REPORT = new Text('Report');
-const T_REPORT_ONCE = new Text('ReportOnce');
-// Leader.
-let leading: bool = false;
-let queueToken: u32 = 0;
-let queueRoot: u32 = 0;
-let stream: u32 = 0;
-let streamRoot: u32 = 0;
-let unary: u32 = 0;
-let unaryMode: bool = false;
-let unaryBusy: bool = false;
-let unaryRetryMs: u64 = 0;
-/** A stream is tried while unary calls work: until it has answered, one failure is enough to go back. */
-let probing: bool = false;
-let connecting: bool = false;
-let retryAtMs: u64 = 0;
-let streamRetryAtMs: u64 = 0;
-let drainAtMs: u64 = 0;
-let holdUntilMs: u64 = 0;
-let backoffMs: u64 = BACKOFF_MIN_MS;
-let failures: u32 = 0;
-let failuresSinceMs: u64 = 0;
-let lastSendMs: u64 = 0;
-let lastReplyMs: u64 = 0;
-let awaitingSinceMs: u64 = 0;
-const ID: usize = memory.data(32, 8);
-let lastStatusMs: u64 = 0;
+const INVALID_ARGUMENT: u32 = 3;
 
+/** The root context that speaks while this VM leads; null = it does not. */
+let speaker: Root | null = null;
+let lastStatusMs: u64 = 0;
+/** `sent_unix_us` of the last message: no two are alike. */
+let lastSentUs: u64 = 0;
+let goodbyeSaid: bool = false;
+
+/** On each tick of a VM that reports. */
 export function lead(root: Root): void {
-  const ms = nowMs();
-  const mine = shares.leader == own.id;
-  const free = shares.leader == 0 || shares.leaseMs < ms;
-  if (!mine && free) {
-    // The main thread's VM serves no requests and so cannot trap on one: it goes first.
-    if (status.seenRequest && shares.leaseMs + 700 > ms) return;
-    shares.wantLease(own.id, ms + shares.LEASE_MS);
-    shares.sync(ms);
-    return; // Two may have written at once: the next tick reads who it is.
-  }
-  if (!mine) {
-    if (leading) stepDown(true);
-    return;
-  }
-  if (!leading) {
-    leading = true;
-    retryAtMs = ms;
-  }
-  // A queue calls back into the root context that registered it, so it moves with the reporting root.
-  if (queueToken == 0 || queueRoot != root.id) register(root);
-  shares.wantLease(own.id, ms + shares.LEASE_MS);
-  shares.sync(ms);
-  if (stream != 0 || unaryMode) {
-    watchStream(root);
-    if (stream != 0 || unaryMode) {
-      drain();
-      report(root);
-    }
-  }
-  if (stream == 0 && ms >= (unaryMode ? streamRetryAtMs : retryAtMs)) connect(root);
-  maybeMove();
+  if (!holdsLease()) return;
+  begin(root);
+  link.watch();
+  if (link.streamDue()) connect(root);
+  drain();
+  report(root);
 }
 
-function register(root: Root): void {
-  host.setEffectiveContext(root.id);
-  queueToken = host.registerQueue(batches.T_QUEUE.ptr, batches.T_QUEUE.size);
-  queueRoot = root.id;
+/** Takes the lead when it is free, and keeps it. Two may write at once: the next tick reads who it is. */
+function holdsLease(): bool {
+  const ms = nowMs();
+  if (shares.leader != own.id) {
+    if (speaker !== null) stepDown(true);
+    // The main thread's VM serves no requests and so cannot trap on one: it goes first.
+    const free = shares.leader == 0 || shares.leaseMs < ms;
+    if (!free || shares.crowded || (status.seenRequest && shares.leaseMs + YIELD_MS > ms)) return false;
+    takeLease();
+    return false;
+  }
+  takeLease();
+  return shares.leader == own.id;
+}
+
+function begin(root: Root): void {
+  session.attach(root);
+  if (speaker === null) link.start();
+  speaker = root;
+}
+
+function takeLease(): void {
+  const ms = nowMs();
+  shares.wantLease(own.id, ms + shares.LEASE_MS);
+  shares.sync(ms);
 }
 
 /** Another VM leads, or nobody has to. */
-export function stepDown(cancel: bool): void {
-  leading = false;
-  endStream(cancel);
-  unaryMode = false;
-  unaryBusy = false;
-  unary = 0;
-  queueToken = 0;
+function stepDown(abruptly: bool): void {
+  speaker = null;
+  link.close(abruptly);
+  session.detach();
 }
 
 function connect(root: Root): void {
-  const ms = nowMs();
-  probing = unaryMode;
-  service(root);
-  const size = wire.outSize();
-  const bytes = host.scratch(size);
-  if (bytes == 0) return;
-  copy(bytes, wire.outPtr(), size);
-  host.setEffectiveContext(root.id);
-  streamRoot = root.id;
-  connecting = true;
-  const token = host.grpcStream(bytes, size, T_SERVICE.ptr, T_SERVICE.size, T_REPORT.ptr, T_REPORT.size);
-  connecting = false;
-  if (token == 0) {
-    streamFailed();
-    return;
-  }
-  stream = token;
-  lastReplyMs = ms;
-  awaitingSinceMs = 0;
-  unaryMode = false;
-  unaryBusy = false;
-  unary = 0;
-  drainAtMs = 0;
-  newSession();
-  greet(root);
-}
-
-/** Serialized envoy.config.core.v3.GrpcService: a bare cluster name would become an invalid authority. */
-function service(root: Root): void {
-  wire.start();
-  const mark = wire.open(1);
-  wire.putText(1, root.config.collectorCluster);
-  wire.putText(2, root.config.collectorAuthority);
-  wire.close(mark);
+  if (link.open(root)) greet(root);
 }
 
 function greet(root: Root): void {
   goodbyeSaid = false;
   wire.start();
   identity.putHello(root);
+  putStatus();
+  send(root);
+}
+
+function putStatus(): void {
   status.putStatus();
   lastStatusMs = nowMs();
-  send();
 }
 
-function endStream(cancel: bool): void {
-  if (stream == 0) return;
-  const token = stream;
-  stream = 0;
-  if (host.setEffectiveContext(streamRoot) == host.OK) {
-    if (cancel) host.grpcCancel(token);
-    else host.grpcClose(token);
-  }
-}
-
-/** What waits in the queue belongs to an older session and will be offered again. */
-function newSession(): void {
-  if (!leading) return;
-  const ms = nowMs();
-  drop();
-  host.random(ID, 8);
-  shares.wantSession(load<u64>(ID) | 1);
-  shares.sync(ms);
-}
-
-function noSession(): void {
-  shares.wantSession(0);
-  shares.sync(nowMs());
-}
-
-function drop(): void {
-  for (let i = 0; i < 100000; i++) {
-    const m = host.mark();
-    const result = host.dequeue(queueToken);
-    host.release(m);
-    if (result != host.OK) return;
-  }
-}
-
-function streamFailed(): void {
-  const ms = nowMs();
-  noSession();
-  if (probing) return fallBack(ms);
-  if (failures == 0 || ms - failuresSinceMs > FALLBACK_WINDOW_MS) {
-    failures = 0;
-    failuresSinceMs = ms;
-  }
-  failures++;
-  retryAtMs = ms + pause();
-  if (failures >= FALLBACK_FAILURES) fallBack(ms);
-}
-
-/** How long to wait after a failure; the next one waits twice as long. */
-function pause(): u64 {
-  const ms = jitter(backoffMs);
-  backoffMs = backoffMs * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : backoffMs * 2;
-  return ms;
-}
-
-/** To unary calls, and a stream again in a minute. */
-function fallBack(ms: u64): void {
-  probing = false;
-  unaryMode = true;
-  unaryBusy = false;
-  unaryRetryMs = ms;
-  streamRetryAtMs = ms + FALLBACK_RETRY_MS;
-  failures = 0;
-  newSession();
-}
-
-function watchStream(root: Root): void {
-  if (stream == 0) return;
-  const ms = nowMs();
-  const silent = awaitingSinceMs != 0 && ms - awaitingSinceMs > ACK_MS;
-  if (silent || (lastSendMs > lastReplyMs && ms - lastReplyMs > SILENCE_MS)) {
-    endStream(true);
-    streamFailed();
-  }
-}
-
+/** Says what is due beside the batches: the state, or that we are alive. */
 function report(root: Root): void {
+  if (!link.ready() || !suspects.mayGreet()) return;
   const ms = nowMs();
-  if (unaryMode) {
-    if (!unaryBusy && ms >= unaryRetryMs && (status.statusChanged() && ms - lastStatusMs >= status.intervalMs() || ms - lastSendMs >= (root.config.idleMs as u64))) {
-      wire.start();
-      send();
-    }
-    return;
-  }
-  if (identity.helloDue(root)) {
-    greet(root);
-    return;
-  }
-  if ((status.statusChanged() && ms - lastStatusMs >= status.intervalMs()) || ms - lastStatusMs >= (root.config.idleMs as u64)) {
-    wire.start();
-    status.putStatus();
-  lastStatusMs = nowMs();
-    send();
-  } else if (ms - lastSendMs >= HEARTBEAT_MS) {
-    wire.start();
-    const mark = wire.open(6);
-    wire.close(mark);
-    send();
-  }
-}
-
-/** Sends what `wire` holds on the stream, or as a unary call. */
-function send(): void {
-  const ms = nowMs();
-  wire.putFixed64(8, wallAt(nowNs));
-  lastSendMs = ms;
-  if (stream != 0) {
-    host.setEffectiveContext(streamRoot);
-    host.grpcSend(stream, wire.outPtr(), wire.outSize(), false);
-    if (awaitingSinceMs == 0) awaitingSinceMs = ms;
-    return;
-  }
-  const root = reporter();
-  if (!unaryMode || root === null) return;
-  // A unary request carries hello and status behind whatever it has: order means nothing in protobuf.
-  identity.putHello(root);
-  status.putStatus();
-  lastStatusMs = nowMs();
-  const size = wire.outSize();
-  const request = host.scratch(size);
-  if (request == 0) return unaryFailed();
-  copy(request, wire.outPtr(), size);
-  service(root);
-  streamRoot = root.id;
-  host.setEffectiveContext(root.id);
-  unaryBusy = true;
-  connecting = true;
-  unary = host.grpcCall(wire.outPtr(), wire.outSize(), T_SERVICE.ptr, T_SERVICE.size, T_REPORT_ONCE.ptr, T_REPORT_ONCE.size, request, size, UNARY_TIMEOUT_MS);
-  connecting = false;
-  if (unary == 0) unaryFailed();
-}
-
-function unaryFailed(): void {
-  unaryBusy = false;
-  unary = 0;
-  unaryRetryMs = nowMs() + pause();
-  newSession();
-}
-
-/** Forwards what the VMs have put into the queue. */
-export function drain(): void {
-  if (!leading || (stream == 0 && !unaryMode)) return;
-  if (unaryMode && (unaryBusy || nowMs() < unaryRetryMs)) return;
-  const full = unaryMode ? UNARY_BYTES : MESSAGE_BYTES;
-  let parts: u32 = 0;
-  let hasProgress = false;
+  const news = status.statusChanged() && ms - lastStatusMs >= status.intervalMs();
+  const idleMs = root.config.idleMs as u64;
   wire.start();
-  for (let i: u32 = 0; i < FORWARD_MAX; i++) {
+  if (link.unary()) {
+    if (!suspects.isCareful() && (news || ms - link.sentMs >= idleMs)) send(root);
+  } else if (identity.helloDue(root)) {
+    greet(root);
+  } else if (news || ms - lastStatusMs >= idleMs) {
+    putStatus();
+    send(root);
+  } else if (ms - link.sentMs >= HEARTBEAT_MS) {
+    wire.close(wire.open(6));
+    send(root);
+  }
+}
+
+/** Sends what `wire` holds. A call carries hello and status behind it: order means nothing in protobuf. */
+function send(root: Root): void {
+  if (link.unary()) {
+    identity.putHello(root);
+    if (!suspects.isCareful() || !suspects.maySend()) putStatus();
+  }
+  const us = wallAt(nowNs);
+  lastSentUs = us == lastSentUs ? us + 1 : us;
+  wire.putFixed64(8, lastSentUs);
+  suspects.sent(lastSentUs);
+  link.send(root);
+}
+
+/** Forwards what the VMs have put into the queue. True when nothing is left in it. */
+export function drain(): bool {
+  const root = speaker;
+  if (root === null) return true;
+  for (let i: u32 = 0; i < MESSAGES_MAX && link.ready(); i++) {
+    if (!suspects.maySend()) {
+      // A stream has greeted when it was opened, a call does it now.
+      if (link.unary() && suspects.mayGreet()) {
+        wire.start();
+        send(root);
+      }
+      return false;
+    }
+    if (!fill()) {
+      suspects.drained();
+      return true;
+    }
+    send(root);
+  }
+  return false;
+}
+
+/** Puts fragments into `wire` until the message is full; false when there was none. Nothing is sent meanwhile. */
+function fill(): bool {
+  const most: u32 = suspects.isCareful() ? 1 : PARTS_MAX;
+  const full = link.unary() ? UNARY_BYTES : MESSAGE_BYTES;
+  let parts: u32 = 0;
+  let jobs = false;
+  wire.start();
+  while (parts < most && wire.outSize() < full) {
     const m = host.mark();
-    if (host.dequeue(queueToken) != host.OK) {
+    if (!session.take()) {
       host.release(m);
       break;
     }
-    const progress = host.dataSize > 0 && load<u8>(host.dataPtr) == PROGRESS_TAG;
+    const progress = session.size > 0 && load<u8>(session.ptr) == PROGRESS_TAG;
     // One VM's jobs fill a message's share of them.
-    if (parts > 0 && ((progress && hasProgress) || host.dataSize > wire.room())) {
-      if (unaryMode) {
-        host.release(m);
-        continue; // only jobs can be here, and they are told again when they change
-      }
-      send();
-      wire.start();
-      parts = 0;
-      hasProgress = false;
+    const fits = session.size <= wire.room() && !(progress && jobs);
+    if (!fits && parts > 0 && session.putBack()) {
+      host.release(m);
+      break;
     }
-    wire.putRaw(host.dataPtr, host.dataSize);
+    if (session.size > 0 && session.size <= wire.room() && !suspects.isMuted(session.ptr)) {
+      suspects.note(session.ptr, session.size);
+      wire.putRaw(session.ptr, session.size);
+      jobs = jobs || progress;
+      parts++;
+    }
     host.release(m);
-    hasProgress = hasProgress || progress;
-    parts++;
-    if (wire.outSize() >= full || parts >= PARTS_MAX) {
-      send();
-      if (unaryMode) return;
-      wire.start();
-      parts = 0;
-      hasProgress = false;
-    }
   }
-  if (parts > 0) send();
+  return parts > 0;
 }
 
 class Reply extends wire.ReplySink {
   ack(producer: u64, seq: u64): void {
     shares.wantAck(producer, seq);
   }
+  echo(sentUs: u64): void {
+    suspects.answered(sentUs);
+  }
   hints(ms: u32, drainMs: u32, retryAfterMs: u32): void {
-    const now = nowMs();
-    if (ms >= 100 && ms <= 60000) shares.wantInterval(ms, now + WISH_MS);
-    if (drainMs > 0) drainAtMs = now + jitter((drainMs > 60000 ? 60000 : drainMs) as u64);
-    if (retryAfterMs > 0) holdUntilMs = now + (retryAfterMs > 60000 ? 60000 : (retryAfterMs as u64));
+    if (ms >= 100 && ms <= 60000) shares.wantInterval(ms, nowMs() + WISH_MS);
+    if (drainMs > 0) link.move(drainMs);
+    if (retryAfterMs > 0) link.hold(retryAfterMs);
   }
 }
 
 const reply = new Reply();
 
 export function onMessage(token: u32, size: u32): void {
-  if (token != stream && token != unary) return;
-  const ms = nowMs();
-  if (size > REPLY_BYTES_MAX || host.getGrpcMessage(size) != host.OK) return garbage(token);
-  if (!wire.readReply(host.dataPtr, host.dataSize, reply)) return garbage(token);
-  if (token == stream) probing = false;
-  lastReplyMs = ms;
-  awaitingSinceMs = 0;
-  backoffMs = BACKOFF_MIN_MS;
-  shares.sync(ms);
-  if (token == unary) {
-    unaryBusy = false;
-    unary = 0;
-  }
+  if (!link.isOurs(token)) return;
+  if (size > REPLY_BYTES_MAX || host.getGrpcMessage(size) != host.OK || !wire.readReply(host.dataPtr, host.dataSize, reply)) return link.unreadable();
+  link.answered();
+  shares.sync(nowMs());
   batches.offer();
   drain();
 }
 
-function garbage(token: u32): void {
-  if (token == stream) {
-    endStream(true);
-    streamFailed();
-  } else unaryFailed();
-}
-
-export function onClose(token: u32): void {
-  // The host keeps its side until the guest closes too.
-  if (token != 0) host.grpcClose(token);
-  if (connecting) return; // the failed start has been seen by its result
-  if (token == unary && token != 0) {
-    unaryFailed();
-    return;
-  }
-  if (token != stream || token == 0) return;
-  stream = 0;
-  if (holdUntilMs > nowMs()) backoffMs = holdUntilMs - nowMs();
-  streamFailed();
+export function onClose(token: u32, status: u32): void {
+  const found = status == INVALID_ARGUMENT && link.isOurs(token) && suspects.refused();
+  link.closed(token);
+  if (found) link.forgive();
 }
 
 export function onQueue(token: u32): void {
-  if (token == queueToken) drain();
+  if (session.isQueue(token)) drain();
 }
 
-/** A collector that leaves asks for a reconnect; the connection pool then finds another one. */
-function maybeMove(): void {
-  if (drainAtMs == 0 || nowMs() < drainAtMs || stream == 0) return;
-  drainAtMs = 0;
-  endStream(true);
-  noSession();
-  retryAtMs = nowMs();
-}
-
-let goodbyeSaid: bool = false;
-
-/** The process ends, or the filter is taken out of it. */
-export function sayGoodbye(): void {
-  if (goodbyeSaid || !leading || stream == 0) return;
-  goodbyeSaid = true;
-  wire.start();
-  const mark = wire.open(7);
-  wire.putText(1, 'filter removed or proxy stopped');
-  wire.close(mark);
-  send();
-}
-
-export function isLeading(): bool {
-  return leading;
-}
-
-/** The stream's root context ends and the stream with it: `next` opens another at once, for there may be no more ticks. */
+/** A root context ends, and the stream with it: `next` opens another at once, for there may be no more ticks. */
 export function leaveRoot(id: u32, next: Root): void {
-  if (leading && queueRoot == id) register(next);
-  if (streamRoot != id) return;
-  if (unaryBusy) unaryFailed(); // the call dies with its root context, without a word
-  if (stream == 0) return;
-  endStream(true);
-  noSession();
-  connect(next);
+  if (speaker === null) return;
+  speaker = next;
+  session.attach(next);
+  if (link.leaveRoot(id)) connect(next);
+}
+
+/**
+ * The VM ends, without another tick: what can be said is said now.
+ *
+ * The goodbye of the process is for the last one: a leader that goes while others still hold something
+ * leaves it to them. They find it gone when they end, and take over.
+ */
+export function finish(root: Root): void {
+  shares.sync(nowMs());
+  if (speaker === null && !takeOver(root)) return;
+  if (!link.unary() && !link.streaming()) connect(root);
+  batches.offer();
+  jobs.tellProgress();
+  for (let i: u32 = 0; i < LAST_CALLS_MAX && !drain(); i++) link.letGo();
+  if (shares.othersIdle()) sayGoodbye(root);
+}
+
+/** When there is something to say and nobody to say it. */
+function takeOver(root: Root): bool {
+  const alone = shares.leader == 0 || shares.gone(shares.leader);
+  if (!alone || shares.crowded || (shares.leader == 0 && own.holds == 0 && batches.settled())) return false;
+  takeLease();
+  if (shares.leader != own.id) return false;
+  begin(root);
+  return true;
+}
+
+/** The filter is taken out of this VM, which lives on: true when all is said, or `late`. */
+export function retire(late: bool): bool {
+  const root = speaker;
+  if (root === null) return batches.settled() || late;
+  link.watch();
+  const empty = drain();
+  const over = empty && batches.settled() && shares.othersIdle();
+  if (!over && !late) return false;
+  if (over) sayGoodbye(root);
+  release();
+  stepDown(false);
+  return true;
+}
+
+function sayGoodbye(root: Root): void {
+  if (!goodbyeSaid) {
+    link.letGo();
+    if (!link.ready()) return;
+    goodbyeSaid = true;
+    wire.start();
+    const mark = wire.open(7);
+    wire.putText(1, 'filter removed or proxy stopped');
+    wire.close(mark);
+    send(root);
+  }
+  release();
+}
+
+function release(): void {
+  shares.wantLease(0, 0);
+  shares.wantSession(0);
+  shares.sync(nowMs());
 }

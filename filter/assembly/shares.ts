@@ -6,24 +6,28 @@
 // that all VMs increment would keep such a share for ever.
 //
 // The table is read and written whole, by compare-and-set. Layout, little-endian:
-//   0   session u64    stream of the leader, 0 = none; a new number asks every VM to send again
+//   0   session u64    of the leader, 0 = none; a new number asks every VM to send again. Bit 1: unary calls
 //   8   leader u64     producer id
 //   16  lease u64      monotonic ms at which the leader's lease ends
 //   24  interval u32   the collector's wish, ms; 0 = none
 //   32  until u64      monotonic ms at which the wish ends
 //   40  ports u16 x 16: where the instance was seen to listen
-//   72  entries, 128 bytes each:
+//   72  counters u64 x 5: what all VMs, also those that are gone, could not do; see doubts.ts
+//   112 entries, 128 bytes each:
 //       0 id u64 · 8 stamp (monotonic ms) u64 · 16 next seq u64 · 24 acked seq u64 · 32 dropped u64
 //       40 batched u64 · 48 in flight u32 · 52 calls u32 · 56 streams u32 · 60 requests u32
 //       64 failures u32 · 68 wait p50 ms u32 · 72 duration p50 us u32 · 76 queue u32 · 80 queue stamp u64
-//       88 cpu f32 · 92 memory f32 · 96 resource stamp u64 · 104 active u32 · 108 free
+//       88 cpu f32 · 92 memory f32 · 96 resource stamp u64 · 104 active u32 · 108 holds u32
 //       112 settled seq u64 · 120 settled rows u64: what the VM knows to be acknowledged
 import { Text } from './bytes';
 import * as host from './host';
 
-const HEADER: u32 = 72;
+/** What doubts.ts counts. */
+export const COUNTERS: u32 = 5;
+const COUNTERS_AT: u32 = 72;
+const HEADER: u32 = COUNTERS_AT + COUNTERS * 8;
 const ENTRY: u32 = 128;
-/** VMs of one process that take part; further ones count only for themselves. */
+/** VMs of one process that take part; further ones stamp and count only for themselves, and report nothing. */
 export const VMS_MAX: u32 = 128;
 const TABLE_BYTES: u32 = HEADER + ENTRY * VMS_MAX;
 /** A VM that has been silent for so long is dead. */
@@ -34,9 +38,17 @@ export const UNKNOWN: u32 = 0xffffffff;
 export const APP_FRESH_MS: u64 = 30000;
 
 /** The number is that of the layout: another version of the filter keeps a table of its own. */
-const KEY = new Text('meshpulse.vms.1');
-const TABLE: usize = memory.data(16464, 16);
+const KEY = new Text('meshpulse.vms.2');
+const TABLE: usize = memory.data(16496, 16);
 const CAS_TRIES: u32 = 8;
+
+// Bits of Share.holds: what the VM has not handed over.
+/** Rows that wait for their batch, or batches that wait for the leader. */
+export const H_ROWS: u32 = 1;
+/** What an application said of a job. */
+export const H_JOBS: u32 = 2;
+/** Nothing any more: the VM is about to go. */
+export const H_GONE: u32 = 4;
 
 @unmanaged
 export class Share {
@@ -59,7 +71,7 @@ export class Share {
   memory: f32;
   resourceMs: u64;
   active: u32;
-  free: u32;
+  holds: u32;
   settledSeq: u64;
   settledEvents: u64;
 }
@@ -88,6 +100,27 @@ export let memoryShare: f32 = -1;
 export let resourceMs: u64 = 0;
 export let waitMs: u32 = UNKNOWN;
 export let waitRequests: u32 = 0;
+
+/** The table has no place left for this VM. */
+export let crowded: bool = false;
+
+// Of this VM, since its start; and how much of it the table has.
+const COUNTED: usize = memory.data(40, 8);
+const MERGED: usize = memory.data(40, 8);
+
+export function count(counter: u32): void {
+  store<u64>(COUNTED + counter * 8, counted(counter) + 1);
+}
+
+/** Of this VM. */
+export function counted(counter: u32): u64 {
+  return load<u64>(COUNTED + counter * 8);
+}
+
+/** Of the whole process, as of the last sync. */
+export function total(counter: u32): u64 {
+  return size < HEADER ? counted(counter) : load<u64>(TABLE + COUNTERS_AT + counter * 8);
+}
 
 let size: u32 = 0;
 
@@ -151,6 +184,13 @@ export function wantPort(port: u32): void {
   store<u16>(SEEN_PORTS + seenPorts++ * 2, port as u16);
 }
 
+/** Says that there is something to hand over, at once: a leader that ends must know that more is to come. */
+export function hold(bit: u32, nowMs: u64): void {
+  if ((own.holds & bit) != 0) return;
+  own.holds |= bit;
+  sync(nowMs);
+}
+
 function mergePorts(): void {
   for (let s: u32 = 0; s < seenPorts; s++) {
     const port = load<u16>(SEEN_PORTS + s * 2);
@@ -210,6 +250,7 @@ export function sync(nowMs: u64): void {
       setLease = false;
       setWish = false;
       ackCount = 0;
+      memory.copy(MERGED, COUNTED, COUNTERS * 8);
     }
     break;
   }
@@ -234,6 +275,7 @@ function merge(nowMs: u64): void {
     }
     i++;
   }
+  crowded = !found && n >= VMS_MAX;
   if (!found && n < VMS_MAX) {
     memory.copy(changetype<usize>(vm(n)), OWN, ENTRY);
     size += ENTRY;
@@ -254,17 +296,36 @@ function merge(nowMs: u64): void {
   if (setLease) {
     const holder = load<u64>(TABLE, 8);
     const until = load<u64>(TABLE, 16);
-    if (holder == own.id || holder == 0 || until < nowMs) {
+    if (holder == own.id || holder == 0 || until < nowMs || gone(holder)) {
       store<u64>(TABLE, newLeader, 8);
       store<u64>(TABLE, newLeaseMs, 16);
     }
   }
   mergePorts();
+  for (let i: u32 = 0; i < COUNTERS * 8; i += 8) {
+    const at = TABLE + COUNTERS_AT + i;
+    store<u64>(at, load<u64>(at) + load<u64>(COUNTED + i) - load<u64>(MERGED + i));
+  }
   if (setWish) {
     store<u32>(TABLE, newWish, 24);
     store<u64>(TABLE, newWishUntilMs, 32);
   }
   if (setSession && load<u64>(TABLE, 8) == own.id) store<u64>(TABLE, newSession);
+}
+
+/** The VM has said that it goes, or is not in the table. */
+export function gone(id: u64): bool {
+  for (let i: u32 = 0; i < vmCount(); i++) if (vm(i).id == id) return (vm(i).holds & H_GONE) != 0;
+  return true;
+}
+
+/** No other VM works on a request or has something that it did not hand over. */
+export function othersIdle(): bool {
+  for (let i: u32 = 0; i < vmCount(); i++) {
+    const entry = vm(i);
+    if (entry.id != own.id && (entry.holds & H_GONE) == 0 && (entry.holds != 0 || entry.active != 0)) return false;
+  }
+  return true;
 }
 
 function digest(nowMs: u64): void {

@@ -19,10 +19,8 @@ import * as status from './status';
 
 /** How often a VM looks after itself, ms. */
 export const TICK_MS: u64 = 200;
-/** The end waits at most so long for acks, ms. */
+/** Where the VM lives on, the end waits at most so long for acks, and for what the other VMs still have, ms. */
 const GOODBYE_MS: u64 = 2000;
-/** The leader gives the other VMs so long to hand over what they have, ms. */
-const HAND_OVER_MS: u64 = 400;
 
 const ID: usize = memory.data(8, 8);
 let lastTickMs: u64 = 0;
@@ -139,21 +137,26 @@ export function rootDone(id: u32): bool {
   }
   if (!reporting || leavingRoot != 0) return true;
   batches.flush();
-  leader.drain();
-  // A proxy that stops runs no more ticks: what can be said is said now.
-  leader.sayGoodbye();
+  jobs.tellProgress();
+  if (living()) leader.drain();
+  else {
+    leader.finish(root);
+    batches.leave();
+  }
   leavingRoot = id;
   leavingSinceMs = nowMs();
   return false;
 }
 
+/** A VM goes with its last root context, at once. */
+function living(): bool {
+  for (let i = 0; i < roots.length; i++) if (!roots[i].dead) return true;
+  return false;
+}
+
 function leave(ms: u64): void {
   batches.offer();
-  leader.drain();
-  const waited = ms - leavingSinceMs;
-  if (waited < GOODBYE_MS && (!batches.settled() || (leader.isLeading() && waited < HAND_OVER_MS))) return;
-  leader.sayGoodbye();
-  leader.stepDown(false);
+  if (!leader.retire(ms - leavingSinceMs >= GOODBYE_MS)) return;
   setReporting(false);
   host.setEffectiveContext(leavingRoot);
   leavingRoot = 0;

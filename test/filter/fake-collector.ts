@@ -16,12 +16,17 @@ import {
 export type Mode = 'ack' | 'silent' | 'garbage' | 'close' | 'refuse';
 
 const GRPC_UNAVAILABLE = 14;
+const GRPC_INVALID_ARGUMENT = 3;
 /** A REST-less text that is no protobuf: field 0 does not exist. */
 const GARBAGE = Buffer.from([0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
 
 export class FakeCollector implements GrpcRemote {
   mode: Mode = 'ack';
   unary: Mode = 'ack';
+  /** Contents that are refused, on streams and as calls: nothing of such a message is taken. */
+  refuses: (request: ReportRequest) => boolean = () => false;
+  /** Messages so refused. */
+  refusals = 0;
   /** Sent along with every acknowledgement. */
   hints: ReportReply['hints'] = undefined;
   readonly streams: GrpcServerStream[] = [];
@@ -42,6 +47,7 @@ export class FakeCollector implements GrpcRemote {
     }
     stream.onMessage = message => {
       stream.received.length = 0;
+      if (this.isRefused(message)) return stream.close(GRPC_INVALID_ARGUMENT, 'batches[0].x: is 1, must be 2');
       const reply = this.take(index, message);
       if (this.mode === 'close') stream.close(GRPC_UNAVAILABLE, 'closing');
       else if (this.mode === 'garbage') stream.send(GARBAGE);
@@ -53,6 +59,10 @@ export class FakeCollector implements GrpcRemote {
     this.calls.push(call);
     if (this.unary === 'refuse' || this.unary === 'close') {
       call.fail(GRPC_UNAVAILABLE, 'refused');
+      return;
+    }
+    if (this.isRefused(call.request)) {
+      call.fail(GRPC_INVALID_ARGUMENT, 'batches[0].x: is 1, must be 2');
       return;
     }
     const reply = this.take(-1, call.request);
@@ -130,6 +140,12 @@ export class FakeCollector implements GrpcRemote {
     let missing = 0;
     for (const batches of this.batches.values()) missing += Math.max(0, ...batches.keys()) - batches.size;
     return missing;
+  }
+
+  private isRefused(message: Buffer): boolean {
+    const refused = this.refuses(decodeRequest(message));
+    if (refused) this.refusals++;
+    return refused;
   }
 
   private take(stream: number, message: Buffer): ReportReply {

@@ -279,6 +279,8 @@ function column64(field: u32, from: usize, n: u32): void {
 
 export abstract class ReplySink {
   abstract ack(producer: u64, seq: u64): void;
+  /** The `sent_unix_us` of the message that is answered. */
+  abstract echo(sentUs: u64): void;
   abstract hints(intervalMs: u32, drainMs: u32, retryAfterMs: u32): void;
 }
 
@@ -331,6 +333,9 @@ export function readReply(ptr: usize, size: u32, sink: ReplySink): bool {
       else readHints(sink);
       at = next;
       end = last;
+    } else if (field == 5 && wire == 1 && last - at >= 8) {
+      sink.echo(load<u64>(at));
+      at += 8;
     } else skip(wire);
   }
   return !broken;
