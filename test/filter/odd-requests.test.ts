@@ -4,15 +4,7 @@ import fc from 'fast-check';
 import type { Exchange, Pair } from '../support/proxy-wasm-host.js';
 import { RUNS } from './counts.js';
 import { assertAlive, inFlightOf, Sidecar, TRACEPARENT } from './sidecar.js';
-
-const OK: readonly Pair[] = [[':status', '200']];
-const GRPC: Pair = ['content-type', 'application/grpc'];
-/** One gRPC frame with a body of `size` bytes. */
-const frame = (size: number): Buffer => {
-  const bytes = Buffer.alloc(5 + size);
-  bytes.writeUInt32BE(size, 1);
-  return bytes;
-};
+import { frame, GRPC, OK } from './suite.js';
 
 describe('odd requests', function () {
   this.timeout(120_000);

@@ -2,16 +2,8 @@
 import assert from 'node:assert/strict';
 import { ResponseFlag, type Exchange, type Pair } from '../support/proxy-wasm-host.js';
 import { assertAlive, inFlightOf, Sidecar } from './sidecar.js';
+import { frame, GRPC, OK } from './suite.js';
 import { Outcome, RowFlag, type Row } from './wire.js';
-
-const OK: readonly Pair[] = [[':status', '200']];
-const GRPC: Pair = ['content-type', 'application/grpc'];
-/** One gRPC frame with a body of `size` bytes. */
-const frame = (size: number): Buffer => {
-  const bytes = Buffer.alloc(5 + size);
-  bytes.writeUInt32BE(size, 1);
-  return bytes;
-};
 
 describe('the end of a request', function () {
   this.timeout(120_000);

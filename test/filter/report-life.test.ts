@@ -2,21 +2,14 @@
 import assert from 'node:assert/strict';
 import type { Pair } from '../support/proxy-wasm-host.js';
 import { Random } from './random.js';
-import { assertAlive, COLLECTOR_CLUSTER, Sidecar, TRACE_ID, TRACEPARENT, type SidecarOptions } from './sidecar.js';
+import type { Sidecar} from './sidecar.js';
+import { COLLECTOR_CLUSTER, TRACE_ID, TRACEPARENT } from './sidecar.js';
+import { sidecars } from './suite.js';
 import { Outcome, RowFlag } from './wire.js';
 
 describe('reports over time', function () {
   this.timeout(120_000);
-  const alive: Sidecar[] = [];
-  const start = (options: SidecarOptions = {}): Sidecar => {
-    const sidecar = new Sidecar(options);
-    alive.push(sidecar);
-    sidecar.connect();
-    return sidecar;
-  };
-  afterEach(() => {
-    for (const sidecar of alive.splice(0)) assertAlive(sidecar);
-  });
+  const start = sidecars(true);
 
   /** Times of requests with a certain content, seconds since `since`. */
   const times = (

@@ -2,31 +2,15 @@
 import assert from 'node:assert/strict';
 import type { Pair } from '../support/proxy-wasm-host.js';
 import { Random } from './random.js';
-import {
-  assertAlive,
-  COLLECTOR_CLUSTER,
-  PEER_CUID,
-  Sidecar,
-  TRACE_ID,
-  TRACEPARENT,
-  type SidecarOptions,
-} from './sidecar.js';
+import { COLLECTOR_CLUSTER, PEER_CUID, Sidecar, TRACE_ID, TRACEPARENT } from './sidecar.js';
+import { sidecars } from './suite.js';
 import { Outcome } from './wire.js';
 
 const TICK_MS = 200;
 
 describe('reports', function () {
   this.timeout(120_000);
-  const alive: Sidecar[] = [];
-  const start = (options: SidecarOptions = {}): Sidecar => {
-    const sidecar = new Sidecar(options);
-    alive.push(sidecar);
-    sidecar.connect();
-    return sidecar;
-  };
-  afterEach(() => {
-    for (const sidecar of alive.splice(0)) assertAlive(sidecar);
-  });
+  const start = sidecars(true);
 
   it('begin with hello: who, where, which life, which VMs', () => {
     const sidecar = start({ workers: 3 });

@@ -3,23 +3,15 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import type { Pair } from '../support/proxy-wasm-host.js';
 import { own, ownBytes } from './headers.js';
-import { assertAlive, Sidecar, type SidecarOptions } from './sidecar.js';
+import type { Sidecar } from './sidecar.js';
+import { postProgress, PROGRESS_PATH, sidecars } from './suite.js';
 import { parseDictionary, type Item } from './structured-fields.js';
 import { RowFlag } from './wire.js';
 
 const KEYS = ['inflight', 'queue', 'qsrc', 'wait', 'cpu', 'mem', 'age'];
-const PROGRESS_PATH = '/.well-known/meshpulse/progress';
 
 describe('status', () => {
-  const alive: Sidecar[] = [];
-  const start = (options: SidecarOptions = {}): Sidecar => {
-    const sidecar = new Sidecar(options);
-    alive.push(sidecar);
-    return sidecar;
-  };
-  afterEach(() => {
-    for (const sidecar of alive.splice(0)) assertAlive(sidecar);
-  });
+  const start = sidecars(false);
 
   const stampOf = (sidecar: Sidecar): Map<string, Item> =>
     parseDictionary(sidecar.callOut().request.get('x-mp-status') ?? '');
@@ -291,27 +283,12 @@ describe('status', () => {
   });
 
   describe('the progress endpoint', () => {
-    const post = (sidecar: Sidecar, headers: readonly Pair[], path = PROGRESS_PATH, method = 'POST') => {
-      const exchange = sidecar.call({
-        rawHeaders: [
-          [':authority', 'localhost'],
-          [':path', path],
-          [':method', method],
-          [':scheme', 'http'],
-          ...headers,
-        ],
-        properties: { xds: { cluster_name: 'PassthroughCluster' } },
-      });
-      const action = exchange.requestHeaders();
-      exchange.finish();
-      return { action, code: exchange.localReply?.code };
-    };
     const REPORT: Pair = ['x-mp-progress', 'job="nightly", done=30, of=100, queue=7, state=packing'];
 
     it('answers 204, forwards nothing, and the report is with the collector within 2 s', () => {
       const sidecar = start({ config: { report: { plainIds: true } } });
       sidecar.connect();
-      assert.deepEqual(post(sidecar, [REPORT]), { action: 'stop', code: 204 });
+      assert.deepEqual(postProgress(sidecar, [REPORT]), { action: 'stop', code: 204 });
       sidecar.advance(1900);
       const [progress] = sidecar.collector.requests.flatMap(({ request }) => request.progress);
       assert.deepEqual(
@@ -332,7 +309,7 @@ describe('status', () => {
     it('hashes the job’s name unless report.plainIds is on', () => {
       const sidecar = start();
       sidecar.connect();
-      post(sidecar, [REPORT]);
+      postProgress(sidecar, [REPORT]);
       sidecar.advance(1900);
       const [progress] = sidecar.collector.requests.flatMap(({ request }) => request.progress);
       assert.match(progress?.job ?? '', /^[0-9a-f]{16}$/);
@@ -341,7 +318,8 @@ describe('status', () => {
     it('tells the latest word of each job, at most 64 of them', () => {
       const sidecar = start({ config: { report: { plainIds: true } } });
       sidecar.connect();
-      for (let i = 0; i < 200; i++) post(sidecar, [['x-mp-progress', `job="j${String(i % 100)}", done=${String(i)}`]]);
+      for (let i = 0; i < 200; i++)
+        postProgress(sidecar, [['x-mp-progress', `job="j${String(i % 100)}", done=${String(i)}`]]);
       sidecar.advance(3000);
       for (const { request } of sidecar.collector.requests)
         assert.ok(request.progress.length <= 64, String(request.progress.length));
@@ -362,13 +340,13 @@ describe('status', () => {
         [[REPORT], '/.well-known/meshpulse/other', 'POST', 404],
       ];
       for (const [headers, path, method, code] of rows)
-        assert.equal(post(sidecar, headers, path, method).code, code, `${method} ${path}`);
+        assert.equal(postProgress(sidecar, headers, { path, method }).code, code, `${method} ${path}`);
     });
 
     it('does not count as a call of the application', () => {
       const sidecar = start();
       sidecar.connect();
-      post(sidecar, [REPORT]);
+      postProgress(sidecar, [REPORT]);
       sidecar.advance(2500);
       for (const row of sidecar.collector.rows()) assert.equal(row.flags & RowFlag.Own, RowFlag.Own);
       assert.equal(sidecar.collector.lastStatus?.callsInFlight, 0);

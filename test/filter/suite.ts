@@ -1,5 +1,5 @@
 /** What several suites start with. */
-import type { Exchange, Pair } from '../support/proxy-wasm-host.js';
+import type { Pair } from '../support/proxy-wasm-host.js';
 import { assertAlive, Sidecar, type RequestOptions, type SidecarOptions } from './sidecar.js';
 
 export const OK: readonly Pair[] = [[':status', '200']];
@@ -31,19 +31,19 @@ export function sidecars(connected: boolean): (options?: SidecarOptions) => Side
   };
 }
 
-/** The application tells its own sidecar of a job. */
+/** The application tells its own sidecar of a job. @returns what the filter did, and the answer's status */
 export function postProgress(
   sidecar: Sidecar,
   headers: readonly Pair[],
   options: RequestOptions & { path?: string; method?: string } = {},
-): Exchange {
+): { action: string; code: number | undefined } {
   const { path = PROGRESS_PATH, method = 'POST', ...rest } = options;
   const exchange = sidecar.call({
     rawHeaders: [[':authority', 'localhost'], [':path', path], [':method', method], [':scheme', 'http'], ...headers],
     properties: { xds: { cluster_name: 'PassthroughCluster' } },
     ...rest,
   });
-  exchange.requestHeaders();
+  const action = exchange.requestHeaders();
   exchange.finish();
-  return exchange;
+  return { action, code: exchange.localReply?.code };
 }

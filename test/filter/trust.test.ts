@@ -2,7 +2,9 @@
 import assert from 'node:assert/strict';
 import type { Exchange, Pair, PropertyTree } from '../support/proxy-wasm-host.js';
 import { application, OWN_HEADERS, own, ownBytes } from './headers.js';
-import { assertAlive, COLLECTOR_CLUSTER, PEER_CUID, Sidecar, TRACEPARENT, type SidecarOptions } from './sidecar.js';
+import type { Sidecar} from './sidecar.js';
+import { COLLECTOR_CLUSTER, PEER_CUID, TRACEPARENT } from './sidecar.js';
+import { sidecars } from './suite.js';
 import { RowFlag } from './wire.js';
 
 const SPOOFED: readonly Pair[] = [
@@ -24,15 +26,7 @@ function inner(headers: readonly Pair[]): Pair[] {
 }
 
 describe('trust', () => {
-  const alive: Sidecar[] = [];
-  const start = (options: SidecarOptions = {}): Sidecar => {
-    const sidecar = new Sidecar(options);
-    alive.push(sidecar);
-    return sidecar;
-  };
-  afterEach(() => {
-    for (const sidecar of alive.splice(0)) assertAlive(sidecar);
-  });
+  const start = sidecars(false);
 
   const cluster = (name: string, extra: PropertyTree = {}): PropertyTree => ({ xds: { cluster_name: name, ...extra } });
 
