@@ -18,7 +18,7 @@ export const ROLLBACK_OBSERVE: i32 = 1;
 export const ROLLBACK_ENFORCE: i32 = 2;
 
 /** Largest pluginConfig that is read, bytes. */
-export const CONFIG_BYTES_MAX: u32 = 65536;
+const CONFIG_BYTES_MAX: u32 = 65536;
 const ERRORS_MAX: i32 = 16;
 /** Entries in mesh.clusters and trace.headers. */
 const LIST_MAX: i32 = 64;

@@ -8,11 +8,11 @@ import * as host from './host';
 import { Root, roots } from './roots';
 import * as shares from './shares';
 
-export const VERSION: string = '0.1.0';
+const VERSION: string = '0.1.0';
 const T_LIFE = new Text('meshpulse.life');
 // Identity.
-export let cuidHi: u64 = 0;
-export let cuidLo: u64 = 0;
+let cuidHi: u64 = 0;
+let cuidLo: u64 = 0;
 export const CUID: usize = memory.data(40, 8);
 let bootEpochUs: u64 = 0;
 let nodeId: string = '';

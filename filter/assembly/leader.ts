@@ -181,6 +181,7 @@ function fill(): bool {
       host.release(m);
       break;
     }
+    // No VM makes one that does not fit into an empty message.
     if (session.size > 0 && session.size <= wire.room() && !suspects.isMuted(session.ptr)) {
       suspects.note(session.ptr, session.size);
       wire.putRaw(session.ptr, session.size);
@@ -244,7 +245,7 @@ export function leaveRoot(id: u32, next: Root): void {
 export function finish(root: Root): void {
   shares.sync(nowMs());
   if (speaker === null && !takeOver(root)) return;
-  if (!link.unary() && !link.streaming()) connect(root);
+  if (link.mayOpen()) connect(root);
   batches.offer();
   jobs.tellProgress();
   for (let i: u32 = 0; i < LAST_CALLS_MAX && !drain(); i++) link.letGo();

@@ -76,7 +76,7 @@ export function unary(): bool {
   return state == State.UNARY || state == State.CALLING;
 }
 
-export function streaming(): bool {
+function streaming(): bool {
   return state == State.STREAM || state == State.PROBING;
 }
 
@@ -84,6 +84,11 @@ export function streaming(): bool {
 export function ready(): bool {
   const ms = nowMs();
   return streaming() || (state == State.UNARY && ms >= dueMs && ms >= holdMs);
+}
+
+/** There is no connection, and none that the collector has asked us not to open. */
+export function mayOpen(): bool {
+  return state == State.IDLE && nowMs() >= holdMs;
 }
 
 /** A stream should be opened now. */

@@ -84,7 +84,7 @@ export function reporter(): Root | null {
 }
 
 /** Some root of this VM has `role: order`. */
-export let orderPresent: bool = false;
+let orderPresent: bool = false;
 
 export function lookForOrder(): void {
   const before = orderPresent;

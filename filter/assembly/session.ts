@@ -36,10 +36,6 @@ export function detach(): void {
   token = 0;
 }
 
-export function attachedTo(root: u32): bool {
-  return token != 0 && owner == root;
-}
-
 export function isQueue(queue: u32): bool {
   return token != 0 && token == queue;
 }

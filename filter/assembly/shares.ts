@@ -28,10 +28,10 @@ const COUNTERS_AT: u32 = 72;
 const HEADER: u32 = COUNTERS_AT + COUNTERS * 8;
 const ENTRY: u32 = 128;
 /** VMs of one process that take part; further ones stamp and count only for themselves, and report nothing. */
-export const VMS_MAX: u32 = 128;
+const VMS_MAX: u32 = 128;
 const TABLE_BYTES: u32 = HEADER + ENTRY * VMS_MAX;
 /** A VM that has been silent for so long is dead. */
-export const DEAD_MS: u64 = 4000;
+const DEAD_MS: u64 = 4000;
 export const LEASE_MS: u64 = 3000;
 export const UNKNOWN: u32 = 0xffffffff;
 /** An application's word about itself is believed for so long. */
@@ -99,7 +99,7 @@ export let cpu: f32 = -1;
 export let memoryShare: f32 = -1;
 export let resourceMs: u64 = 0;
 export let waitMs: u32 = UNKNOWN;
-export let waitRequests: u32 = 0;
+let waitRequests: u32 = 0;
 
 /** The table has no place left for this VM. */
 export let crowded: bool = false;
@@ -155,11 +155,11 @@ function readTable(): u32 {
 }
 
 /** Header edits that `sync` carries along. */
-export let setSession: bool = false;
-export let newSession: u64 = 0;
-export let setLease: bool = false;
-export let newLeader: u64 = 0;
-export let newLeaseMs: u64 = 0;
+let setSession: bool = false;
+let newSession: u64 = 0;
+let setLease: bool = false;
+let newLeader: u64 = 0;
+let newLeaseMs: u64 = 0;
 
 export function wantSession(value: u64): void {
   setSession = true;
@@ -258,6 +258,20 @@ export function sync(nowMs: u64): void {
 }
 
 function merge(nowMs: u64): void {
+  mergeEntries(nowMs);
+  mergeAcks();
+  mergeLease(nowMs);
+  mergePorts();
+  mergeCounters();
+  if (setWish) {
+    store<u32>(TABLE, newWish, 24);
+    store<u64>(TABLE, newWishUntilMs, 32);
+  }
+  if (setSession && load<u64>(TABLE, 8) == own.id) store<u64>(TABLE, newSession);
+}
+
+/** The own entry goes in, those of the dead go out. */
+function mergeEntries(nowMs: u64): void {
   let n = vmCount();
   let found = false;
   for (let i: u32 = 0; i < n; ) {
@@ -279,8 +293,11 @@ function merge(nowMs: u64): void {
   if (!found && n < VMS_MAX) {
     memory.copy(changetype<usize>(vm(n)), OWN, ENTRY);
     size += ENTRY;
-    n++;
   }
+}
+
+function mergeAcks(): void {
+  const n = vmCount();
   for (let a: u32 = 0; a < ackCount; a++) {
     const id = load<u64>(ACKS + a * 16);
     const seq = load<u64>(ACKS + a * 16, 8);
@@ -293,24 +310,24 @@ function merge(nowMs: u64): void {
       if (id == own.id && own.acked < seq) own.acked = seq;
     }
   }
-  if (setLease) {
-    const holder = load<u64>(TABLE, 8);
-    const until = load<u64>(TABLE, 16);
-    if (holder == own.id || holder == 0 || until < nowMs || gone(holder)) {
-      store<u64>(TABLE, newLeader, 8);
-      store<u64>(TABLE, newLeaseMs, 16);
-    }
+}
+
+function mergeLease(nowMs: u64): void {
+  if (!setLease) return;
+  const holder = load<u64>(TABLE, 8);
+  const until = load<u64>(TABLE, 16);
+  if (holder == own.id || holder == 0 || until < nowMs || gone(holder)) {
+    store<u64>(TABLE, newLeader, 8);
+    store<u64>(TABLE, newLeaseMs, 16);
   }
-  mergePorts();
+}
+
+/** Adds what is new since the table was last written. */
+function mergeCounters(): void {
   for (let i: u32 = 0; i < COUNTERS * 8; i += 8) {
     const at = TABLE + COUNTERS_AT + i;
     store<u64>(at, load<u64>(at) + load<u64>(COUNTED + i) - load<u64>(MERGED + i));
   }
-  if (setWish) {
-    store<u32>(TABLE, newWish, 24);
-    store<u64>(TABLE, newWishUntilMs, 32);
-  }
-  if (setSession && load<u64>(TABLE, 8) == own.id) store<u64>(TABLE, newSession);
 }
 
 /** The VM has said that it goes, or is not in the table. */

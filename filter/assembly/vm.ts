@@ -18,7 +18,7 @@ import { own, UNKNOWN } from './shares';
 import * as status from './status';
 
 /** How often a VM looks after itself, ms. */
-export const TICK_MS: u64 = 200;
+const TICK_MS: u64 = 200;
 /** Where the VM lives on, the end waits at most so long for acks, and for what the other VMs still have, ms. */
 const GOODBYE_MS: u64 = 2000;
 
@@ -166,6 +166,7 @@ function leave(ms: u64): void {
 function stay(root: Root): void {
   const id = leavingRoot;
   leavingRoot = 0;
+  own.holds &= ~shares.H_GONE;
   leader.leaveRoot(id, root);
   host.setEffectiveContext(id);
   host.done();
