@@ -8,13 +8,22 @@ export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 }
 
+/** What a caller sent is repeated in messages up to this length: they travel in headers. */
+const SHOWN_CHARS_MAX = 80;
+
+/** A value as messages show it. */
+export function shown(value: unknown): string {
+  const text = JSON.stringify(value) ?? 'unset';
+  return text.length <= SHOWN_CHARS_MAX ? text : `${text.slice(0, SHOWN_CHARS_MAX)}… (${text.length} characters)`;
+}
+
 /** A caller's mistake. Trying again does not help. */
 export class InvalidArgument extends Error {
   override readonly name = 'InvalidArgument';
 
   /** `field` as in the proto file, the `value` seen, and the range `allowed`. */
   constructor(field: string, value: unknown, allowed: string) {
-    super(`${field} is ${JSON.stringify(value) ?? 'unset'}, must be ${allowed}`);
+    super(`${field} is ${shown(value)}, must be ${allowed}`);
   }
 }
 

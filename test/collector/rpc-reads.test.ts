@@ -148,6 +148,19 @@ describe('read calls', function () {
     });
   }
 
+  it('repeat of a long value only its beginning', async () => {
+    const long = 'x'.repeat(1_000_000);
+    for (const [name, request] of [
+      ['Registry.WhoHad', { ip: long }],
+      ['Registry.GetInstance', { cuid: long }],
+      ['Registry.ListServices', { pageToken: long }],
+      ['Registry.ListInstances', { pageToken: long }],
+      ['Transactions.Get', { id: long }],
+    ] as const) {
+      await assert.rejects(collector.call(name, request), { details: /"x{79}… \(1000002 characters\)/ }, name);
+    }
+  });
+
   it('say how far back lives are remembered when one is not found', async () => {
     await assert.rejects(collector.call('Registry.GetInstance', { cuid: CUID }), {
       code: Code.NOT_FOUND,

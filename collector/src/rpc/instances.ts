@@ -1,6 +1,6 @@
 // Registry.ListInstances and Registry.GetInstance
 
-import { InvalidArgument, NotFound } from '../errors.js';
+import { InvalidArgument, NotFound, shown } from '../errors.js';
 import { expectedInstance, instance } from './encode.js';
 import { matches, newestFirst, page, pageSize } from './pages.js';
 import type { ReadParts } from './parts.js';
@@ -53,7 +53,7 @@ export function getInstance({ registry, clock }: ReadParts, request: { readonly 
   if (expected !== undefined) return expectedInstance(expected);
   if (life === undefined) {
     const since = new Date(registry.retainedSinceUs() / 1000).toISOString();
-    throw new NotFound(`no life with CUID ${JSON.stringify(cuid)} is known; lives are remembered since ${since}`);
+    throw new NotFound(`no life with CUID ${shown(cuid)} is known; lives are remembered since ${since}`);
   }
   return instance(life, registry, clock.monotonicMs(), true);
 }

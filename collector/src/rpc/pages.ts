@@ -39,8 +39,7 @@ export function page<T>(all: Iterable<T>, keyOf: (item: T) => string, size: numb
 }
 
 function parseToken(token: string): string {
-  const bad = (): InvalidArgument =>
-    new InvalidArgument('page_token', token.slice(0, 40), 'a next_page_token of this list');
+  const bad = (): InvalidArgument => new InvalidArgument('page_token', token, 'a next_page_token of this list');
   if (token.length > TOKEN_MAX) throw bad();
   try {
     const key: unknown = JSON.parse(Buffer.from(token, 'base64url').toString('utf8'));

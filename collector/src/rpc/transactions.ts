@@ -88,7 +88,7 @@ export function watchTransactions(
 
 function checkId(id = ''): string {
   if (id === '' || id.length > ID_CHARS_MAX) {
-    throw new InvalidArgument('id', id.slice(0, 40), 'a transaction key, an x-request-id or an event id');
+    throw new InvalidArgument('id', id, 'a transaction key, an x-request-id or an event id');
   }
   return id;
 }

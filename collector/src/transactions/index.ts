@@ -6,7 +6,7 @@
 
 import { randomInt } from 'node:crypto';
 import type { Clock } from '../clock.js';
-import { NotFound } from '../errors.js';
+import { NotFound, shown } from '../errors.js';
 import { getFlow, type FlowRequest } from '../flow/get-flow.js';
 import { FlowGraph } from '../flow/graph.js';
 import { learn } from '../flow/learn.js';
@@ -260,7 +260,7 @@ export class Transactions implements TransactionsPort {
     const since = (retainMs: number): string => new Date(this.reachUs(retainMs) / 1000).toISOString();
     const { retainMs, retainFailedMs } = this.options;
     throw new NotFound(
-      `no transaction has the id ${JSON.stringify(id)}; they are remembered since ${since(retainMs)}, ` +
+      `no transaction has the id ${shown(id)}; they are remembered since ${since(retainMs)}, ` +
         `failed ones since ${since(retainFailedMs)}`,
     );
   }
