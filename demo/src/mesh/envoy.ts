@@ -47,6 +47,8 @@ export interface EnvoyOptions {
   adminSocket: string;
   accessLogFile?: string;
   concurrency?: number;
+  /** Flags of hot restart (`--base-id`, `--restart-epoch`...); default: hot restart is off. */
+  hotRestart?: string[];
   /** Default `warning`; e.g. `info` or `warning,wasm:debug`. */
   logLevel?: string;
 }
@@ -64,7 +66,8 @@ export class Envoy {
     await writeFile(config, JSON.stringify(options.bootstrap, null, 1));
     const [level = 'warning', ...components] = (options.logLevel ?? 'warning').split(',');
     const args = [
-      ...['-c', config, '--disable-hot-restart', '--concurrency', String(options.concurrency ?? 1)],
+      ...['-c', config, '--concurrency', String(options.concurrency ?? 1)],
+      ...(options.hotRestart ?? ['--disable-hot-restart']),
       ...['--log-level', level, '--file-flush-interval-msec', '100'],
       ...['--drain-time-s', String(DRAIN_S), '--drain-strategy', 'immediate'],
       ...(components.length > 0 ? ['--component-log-level', components.join(',')] : []),
@@ -186,6 +189,13 @@ export class Envoy {
 
   async stop(): Promise<void> {
     await this.child.stop(STOP_GRACE_MS);
+  }
+
+  /** Asks it by its admin interface to end, and waits; SIGTERM if it does not. */
+  async quit(): Promise<void> {
+    await this.admin('/quitquitquit', 'POST');
+    await Promise.race([this.child.exited(), sleep(STOP_GRACE_MS, undefined, { ref: false })]);
+    await this.stop();
   }
 
   async kill(): Promise<void> {
