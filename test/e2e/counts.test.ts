@@ -11,8 +11,6 @@ import { OddMesh } from './support/odd-mesh.js';
 import { oddServices, scenarios, SILENT, type Wire } from './support/scenarios.js';
 
 const CALLEES = ['back', 'late', 'early', 'guard', 'dead'];
-/** Whether a status comes back to 0 at the end shows one window later. */
-const LAST_STATUS_MS = 1000;
 
 const times = (n: number, texts: string[]) => texts.flatMap(text => Array<string>(n).fill(text));
 
@@ -77,8 +75,7 @@ describe('every kind of end is counted', function () {
           world = await OddMesh.start(oddServices(wire.between), { mtls, without: SILENT, proxy });
           await world.recorder.greeted('front', ...CALLEES);
           seen = await play(world, wire, traced);
-          await world.idle();
-          await sleep(LAST_STATUS_MS);
+          await world.settled('front', ...CALLEES);
         });
         after(async () => {
           await world.stop();
@@ -136,11 +133,11 @@ describe('load is counted', function () {
       await world.recorder.greeted('front', 'back');
       const to = world.mesh.proxy('front').outbound;
       const seen = await Promise.all([load(new Http1OddClient(to)), load(new Http2OddClient(to))]);
-      await world.idle();
+      await world.settled('front', 'back');
       const expected = tally(seen.flat());
       assert.deepEqual(expected, tally(Array.from({ length: 2 * LOAD_COUNT }, (_, n) => shotOf(n % LOAD_COUNT).story)));
       for (const service of ['front', 'back']) {
-        const rows = await world.recorder.rowsOf(service, 2 * LOAD_COUNT, LAST_STATUS_MS);
+        const rows = world.recorder.rows(service);
         assert.deepEqual(tally(rows.map(row => `${row.operation} ${row.httpStatus}`)), expected, service);
         nothingLost(world, service);
         assert.ok(world.recorder.life(service).batches.size >= 2, 'both workers report');
@@ -166,7 +163,8 @@ describe('load is counted', function () {
       const client = new Http1OddClient(outbound);
       for (let i = 0; i < 7; i++) assert.equal((await client.send({ host: 'back', path: '/whole' })).status, 200);
       await world.idle();
-      await sleep(LAST_STATUS_MS);
+      await world.recorder.rowsOf('front', 7);
+      await world.atRest('front');
       const rows = world.recorder.rows('front');
       assert.equal(rows.filter(row => row.operation === 'GET /whole' && row.httpStatus === 200).length, 7);
       // Whatever is told of the others says that the filter never saw them.

@@ -1,4 +1,5 @@
 // Every instance has an address of its own out of 127.0.0.0/8, which Linux serves whole, without set-up.
+import { randomInt } from 'node:crypto';
 import { createServer, type Server } from 'node:net';
 import type { Json } from './json.js';
 
@@ -17,13 +18,21 @@ export function envoyAddress(address: Address): Json {
   return { socket_address: { address: address.host, port_value: address.port } };
 }
 
-/** A port that was free a moment ago. */
+/**
+ * Below the ports that Linux gives to outgoing connections (32768 and up): a server that restarts on its
+ * port must not find it taken by a client, least of all by one that was looking for that server.
+ */
+const PORT_FIRST = 20000;
+const PORT_LAST = 31999;
+const PORT_TRIES = 100;
+
+/** A port that was free a moment ago, and that no outgoing connection will take. */
 export async function freePort(host = '127.0.0.1'): Promise<number> {
-  const server = await listen(host, 0);
-  const bound = server.address();
-  await new Promise(done => server.close(done));
-  if (bound === null || typeof bound === 'string') throw new Error(`no port on ${host}`);
-  return bound.port;
+  for (let i = 0; i < PORT_TRIES; i++) {
+    const port = randomInt(PORT_FIRST, PORT_LAST + 1);
+    if (await isFree({ host, port })) return port;
+  }
+  throw new Error(`no port on ${host}`);
 }
 
 /** True if nobody listens there. */

@@ -150,7 +150,7 @@ describe('the fault proxy', function () {
     const server = await App.start(target, undefined, () => ({ status: 200 }));
     const proxy = await FaultProxy.start(target);
     const ask = async (): Promise<string> => {
-      const signal = AbortSignal.timeout(400);
+      const signal = AbortSignal.timeout(3000);
       const url = `http://127.0.0.1:${proxy.address.port}/`;
       try {
         const answer = await fetch(url, { signal, headers: { connection: 'close' } });

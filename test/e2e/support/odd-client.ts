@@ -19,6 +19,8 @@ export interface OddRequest {
   deed?: Deed;
   /** Reset in this phase; otherwise the answer is awaited. */
   reset?: Phase;
+  /** How long it waits in that phase, ms; default: until all it has sent has surely arrived. */
+  travelMs?: number;
 }
 
 /** Status of the answer; 0 if there was none. `whole`: all of it came. */
@@ -32,8 +34,8 @@ export interface OddClient {
   close(): void;
 }
 
-/** Time for bytes to travel through two proxies before the client goes away. */
-const TRAVEL_MS = 60;
+/** Time for bytes to travel through two proxies of a busy machine before the client goes away. */
+const TRAVEL_MS = 400;
 const GIVE_UP_MS = 20_000;
 const BODY_PROMISED = 1000;
 
@@ -63,7 +65,7 @@ export class Http1OddClient implements OddClient {
     socket.write(reset === 'in-headers' ? head : `${head}\r\n\r\n${reset === 'in-body' ? 'x' : body}`);
     if (!reset) return answer;
     if (reset === 'in-response') await firstBytes(socket);
-    await sleep(TRAVEL_MS);
+    await sleep(request.travelMs ?? TRAVEL_MS);
     socket.resetAndDestroy();
     return answer;
   }
@@ -144,7 +146,7 @@ export class Http2OddClient implements OddClient {
     else if (body !== '') stream.end(body);
     if (!reset) return ended;
     if (reset === 'in-response') await response;
-    await sleep(TRAVEL_MS);
+    await sleep(request.travelMs ?? TRAVEL_MS);
     stream.close(constants.NGHTTP2_CANCEL);
     return ended;
   }

@@ -9,7 +9,7 @@ import {
   type ServerUnaryCall,
   type ServiceDefinition,
 } from '@grpc/grpc-js';
-import { format, type Address } from '../../../demo/src/mesh/address.js';
+import { format, freePort, type Address } from '../../../demo/src/mesh/address.js';
 import { until } from '../../../demo/src/mesh/child.js';
 import {
   decodeRequest,
@@ -88,11 +88,11 @@ const GARBAGE = Buffer.from([0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xf
 
 type Stream = ServerDuplexStream<Buffer, Buffer>;
 
-function listen(server: Server, address: Address): Promise<number> {
+function listen(server: Server, address: Address): Promise<void> {
   return new Promise((resolve, reject) => {
-    server.bindAsync(format(address), ServerCredentials.createInsecure(), (error, bound) => {
+    server.bindAsync(format(address), ServerCredentials.createInsecure(), error => {
       if (error) reject(error);
-      else resolve(bound);
+      else resolve();
     });
   });
 }
@@ -112,10 +112,12 @@ export class Recorder {
     readonly address: Address,
   ) {}
 
-  /** Listens on `address`; port 0 takes a free one. */
-  static async start(address: Address = { host: '127.0.0.1', port: 0 }): Promise<Recorder> {
+  /** Listens on 127.0.0.1, on a port to which `resume` can come back. */
+  static async start(): Promise<Recorder> {
     const server = new Server();
-    const recorder = new Recorder(server, { ...address, port: await listen(server, address) });
+    const address = { host: '127.0.0.1', port: await freePort() };
+    await listen(server, address);
+    const recorder = new Recorder(server, address);
     recorder.serve();
     return recorder;
   }
@@ -277,5 +279,5 @@ export class Recorder {
 }
 
 /** A proxy's first report: compilation of the module, election of a leader, one tick. */
-const GREETING_MS = 15_000;
-const ROWS_MS = 15_000;
+const GREETING_MS = 45_000;
+const ROWS_MS = 30_000;

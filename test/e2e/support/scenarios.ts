@@ -29,6 +29,8 @@ export interface Wire {
   between: 'http1' | 'http2';
 }
 
+/** Longer than any client waits that goes away before its answer. */
+const HELD_MS = 3000;
 const LIMIT_BYTES = 1000;
 const REJECT = `function envoy_on_request(h)
   if h:headers():get("x-reject") then h:respond({[":status"] = "401"}, "no") end
@@ -41,7 +43,8 @@ function bufferFilter(): Json {
   };
 }
 
-export const TIMEOUT_MS = 250;
+/** An attempt that is not delayed must be answered within it, on a busy machine too. */
+export const TIMEOUT_MS = 500;
 
 export function oddServices(protocol: 'http1' | 'http2'): ServiceSpec[] {
   const back = outboundCluster('back', 'shop', 8080);
@@ -248,7 +251,7 @@ export function scenarios({ client, between }: Wire): Scenario[] {
     {
       name: 'client-leaves-in-body',
       // The delay keeps an application quiet that takes the end of a stream for the end of its body.
-      request: { method: 'POST', reset: 'in-body', deed: { delayMs: 600 } },
+      request: { method: 'POST', reset: 'in-body', deed: { delayMs: HELD_MS } },
       times: 3,
       client: 0,
       call: `0 ${left} cancelled attempts=1 [call]`,
@@ -256,7 +259,7 @@ export function scenarios({ client, between }: Wire): Scenario[] {
     },
     {
       name: 'client-leaves-waiting',
-      request: { reset: 'waiting', deed: { delayMs: 600 } },
+      request: { reset: 'waiting', deed: { delayMs: HELD_MS } },
       times: 3,
       client: 0,
       call: `0 ${left} cancelled attempts=1 [call]`,
