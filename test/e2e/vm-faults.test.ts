@@ -29,8 +29,8 @@ const RELOAD_MS = 4000;
 /** A dead VM's share of the requests in flight is gone after 5 s, and a report tells it. */
 const SHARE_GONE_MS = 5000 + 5000;
 const SHOWN_MS = 15_000;
-/** Requests that the trap itself ends. */
-const HELD_MS = 15_000;
+/** Requests that are in work when the trap comes. */
+const HELD_MS = 6000;
 const HEARTBEAT_MS = 30_000;
 /** Compiling the module may have to come first. */
 const BUILD_MS = 180_000;
