@@ -56,7 +56,7 @@ export function isMuted(fragment: usize): bool {
 
 /** `fragment` goes into the next message. A batch begins with its producer and number, see core/wire and batches. */
 export function note(fragment: usize, size: u32): void {
-  if (!careful) return;
+  if (!isCareful()) return;
   tag = load<u8>(fragment);
   if (tag != BATCH_TAG) return;
   let at = fragment + 1;
@@ -72,7 +72,7 @@ export function note(fragment: usize, size: u32): void {
 }
 
 export function sent(us: u64): void {
-  if (careful) awaitedUs = us;
+  if (isCareful()) awaitedUs = us;
 }
 
 export function answered(us: u64): void {

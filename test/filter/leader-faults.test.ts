@@ -122,6 +122,19 @@ describe('the leader', function () {
       assert.deepEqual([batch?.seq, batch?.firstEvent], ['2', '1']);
     });
 
+    it('asks once a session whether it is the greeting, and is through within seconds', () => {
+      const sidecar = start({ config: { report: { intervalMs: 60_000 } } });
+      const { collector } = sidecar;
+      collector.refuses = holdsPoison;
+      sidecar.serve({}, { status: TEAPOT });
+      sidecar.serve({}, { status: 503 }); // a failure: both go at once
+      sidecar.serve({}, { status: 503 });
+      let waited = 0;
+      for (; collector.rows().length === 0 && waited < 60_000; waited += 100) sidecar.advance(100);
+      assert.ok(waited <= 6000, `${String(waited)} ms`);
+      assert.equal(collector.hellos.length, collector.streams.length);
+    });
+
     for (const mode of ['ack', 'refuse'] as const)
       it(`gives up nothing when it is hello that is refused (streams: ${mode})`, () => {
         const sidecar = new Sidecar({ workers: 2 });
