@@ -40,7 +40,7 @@ export function describe(s: Stream, root: Root): void {
   s.spanIn = trace.span;
   s.spanOut = trace.span;
   let flags: u32 = 0;
-  if (h.valueStarts(h.iContentType, T_GRPC) && !h.valueStarts(h.iContentType, T_GRPC_WEB)) flags |= F_GRPC;
+  if (grpcRequest()) flags |= F_GRPC;
   if (h.iUpgrade >= 0 || h.valueIs(h.iMethod, T_CONNECT)) flags |= F_STREAM;
   if (h.iUserAgent >= 0 && (h.valueStarts(h.iUserAgent, T_KUBE_PROBE) || h.valueStarts(h.iUserAgent, T_ENVOY_HC) || h.valueStarts(h.iUserAgent, T_GOOGLE_HC) || h.valueStarts(h.iUserAgent, T_ELB_HC))) flags |= F_PROBE;
   if (shadowed()) flags |= F_SHADOW;
@@ -71,6 +71,29 @@ export function describe(s: Stream, root: Root): void {
     s.callEvent = newId();
   }
   s.flags = flags;
+}
+
+/** Does the parsed map begin a gRPC call? */
+export function grpcRequest(): bool {
+  return h.valueStarts(h.iContentType, T_GRPC) && !h.valueStarts(h.iContentType, T_GRPC_WEB);
+}
+
+/** Name id of the host that the call read by `callOf` goes to. */
+export let callee: u32 = 0;
+
+/** Operation of the call in the parsed map, as `describe` would name it: for `order`, which has no stream. */
+export function callOf(): u32 {
+  const m = host.mark();
+  const cluster = clusterName();
+  host.release(m);
+  callee = names.hostOf(cluster);
+  return operation(grpcRequest(), cluster);
+}
+
+/** Name id of the cluster that the route has chosen, 0 = none; its text is at host.dataPtr. */
+function clusterName(): u32 {
+  if (host.getProperty(P_CLUSTER.ptr, P_CLUSTER.size) != host.OK) host.getProperty(P_CLUSTER_OLD.ptr, P_CLUSTER_OLD.size);
+  return names.peer(host.dataPtr, host.dataSize);
 }
 
 function operation(grpc: bool, scope: u32): u32 {
@@ -113,12 +136,11 @@ function newId(): u64 {
 /** Names the callee by its cluster and finds out, once per cluster, whether it is in the mesh. */
 function destination(s: Stream, root: Root): void {
   const m = host.mark();
-  if (host.getProperty(P_CLUSTER.ptr, P_CLUSTER.size) != host.OK) host.getProperty(P_CLUSTER_OLD.ptr, P_CLUSTER_OLD.size);
+  const id = clusterName();
   const ptr = host.dataPtr;
   const size = host.dataSize;
   host.release(m);
   if (size == 0) return;
-  const id = names.peer(ptr, size);
   s.peerService = id;
   if (id == names.OTHER) return;
   const known = facts(root) + id;

@@ -12,7 +12,8 @@ const UNTRACKED: u32 = 1;
 const BATCHES_DROPPED: u32 = 2;
 const BATCHES_REFUSED: u32 = 3;
 const ROWS_UNREPORTED: u32 = 4;
-const NAMES: string[] = ['unstamped', 'untracked', 'batches_dropped', 'batches_refused', 'rows_unreported'];
+const DIRECTIVES_IGNORED: u32 = 5;
+const NAMES: string[] = ['unstamped', 'untracked', 'batches_dropped', 'batches_refused', 'rows_unreported', 'directives_ignored'];
 const NO_METRIC: u32 = 0xffffffff;
 /** The proxy's own metrics of them: handle u32 and what was told u64 of this VM. */
 const METRICS = new StaticArray<u32>(shares.COUNTERS).fill(NO_METRIC);
@@ -59,6 +60,11 @@ export function countUnstamped(): void {
 export function countUntracked(): void {
   shares.count(UNTRACKED);
   own.dropped++;
+}
+
+/** Directives that were malformed, late or too many. */
+export function countIgnored(): void {
+  shares.count(DIRECTIVES_IGNORED);
 }
 
 /** The window was full, or the batch larger than it. */

@@ -13,10 +13,11 @@ import * as host from './host';
 import * as identity from './identity';
 import { learn } from './injected';
 import { parsePairs } from './own-headers';
+import { retryFlags } from './refuse';
 import { orderExpected, reporting, Root, sideOf } from './roots';
 import * as status from './status';
 import {
-  B_IN_MESH, B_LOGGED, B_ORDERED, B_PRIVATE, B_ROUTER_COUNTS, B_SEEN, B_STAMP, EDGE, F_CALL, F_ENTRY, F_EXTERNAL, F_GRPC, F_LOCAL_REPLY, F_STREAM, F_UNSEEN, find, INBOUND, OUTBOUND, settle, Stream,
+  B_IN_MESH, B_LOGGED, B_ORDERED, B_PRIVATE, B_REFUSED, B_REFUSED_BEHIND, B_ROUTER_COUNTS, B_SEEN, B_STAMP, EDGE, F_CALL, F_ENTRY, F_EXTERNAL, F_GRPC, F_LOCAL_REPLY, F_RETRY_REFUSED, F_STREAM, F_UNSEEN, F_WOULD_REFUSE, find, INBOUND, OUTBOUND, settle, Stream,
 } from './streams';
 import { sampled, weightOf } from './thinning';
 
@@ -24,6 +25,7 @@ const O_OK: u32 = 1;
 const O_FAILED: u32 = 2;
 const O_DECLINED: u32 = 3;
 const O_CANCELLED: u32 = 4;
+const O_REFUSED: u32 = 5;
 
 // Envoy's response flags that decide an outcome.
 /** The client left: DC (HTTP/1, connection closed) or DR (HTTP/2 reset). */
@@ -99,7 +101,9 @@ function finish(s: Stream, root: Root): void {
     host.release(m);
   }
   if (local) s.flags |= F_LOCAL_REPLY;
-  const outcome = judge(s.status, grpc, responseFlags, broken);
+  s.flags |= retryFlags(s);
+  let outcome = judge(s.status, grpc, responseFlags, broken);
+  if ((outcome == O_FAILED || outcome == O_DECLINED) && refusedCall(s)) outcome = O_REFUSED;
   const elapsed = nowNs > s.startNs ? (nowNs - s.startNs) / 1000 : 0;
   const streamed = (s.flags & F_STREAM) != 0;
   const duration: u32 = streamed ? 0 : elapsed > 0xffffffff ? 0xffffffff : (elapsed as u32);
@@ -124,6 +128,11 @@ function finish(s: Stream, root: Root): void {
 function attemptsOf(s: Stream): u64 {
   if ((s.bits & B_ROUTER_COUNTS) != 0 && host.getHeader(host.REQUEST_HEADERS, h.T_ATTEMPT.ptr, h.T_ATTEMPT.size) == host.OK && parseDecimal(host.dataPtr, host.dataSize)) return parsed;
   return host.getNumber(P_ATTEMPTS.ptr, P_ATTEMPTS.size, 0);
+}
+
+/** Refused by a filter of the mesh, this one or the callee's: no failure of anybody. */
+function refusedCall(s: Stream): bool {
+  return (s.bits & (B_REFUSED | B_REFUSED_BEHIND)) != 0 || (s.flags & (F_RETRY_REFUSED | F_WOULD_REFUSE)) == F_RETRY_REFUSED;
 }
 
 /** What the outcome means, as the contract's "Early rollback" defines it. */

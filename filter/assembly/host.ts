@@ -19,6 +19,7 @@ import {
   proxy_grpc_cancel,
   proxy_grpc_close,
   proxy_grpc_send,
+  proxy_http_call,
   proxy_increment_metric,
   proxy_log,
   proxy_register_shared_queue,
@@ -61,6 +62,7 @@ export const CONFLICT: u32 = 4;
 
 export const REQUEST_HEADERS: i32 = 0;
 export const RESPONSE_HEADERS: i32 = 2;
+export const CALL_RESPONSE_HEADERS: i32 = 6;
 
 const BUFFER_REQUEST_BODY: i32 = 0;
 const BUFFER_RESPONSE_BODY: i32 = 1;
@@ -312,6 +314,18 @@ export function grpcClose(token: u32): void {
 
 export function grpcCancel(token: u32): void {
   proxy_grpc_cancel(token);
+}
+
+/** Of the last httpCall that was OK; 0 is a token like any other. */
+export let callToken: u32 = 0;
+
+/** A request to a cluster. The answer comes to proxy_on_http_call_response with `callToken`. */
+export function httpCall(cluster: usize, clusterSize: usize, pairs: usize, pairsSize: usize, body: usize, bodySize: usize, timeoutMs: u32): u32 {
+  const out = OUT + 16;
+  store<u32>(out, 0);
+  const result = answer(proxy_http_call(cluster, clusterSize, pairs, pairsSize, body, bodySize, 0, 0, timeoutMs, out));
+  callToken = load<u32>(out);
+  return result;
 }
 
 export function setEffectiveContext(context: u32): u32 {

@@ -178,6 +178,8 @@ export function putHello(root: Root): void {
     }
   }
   wire.putVarint(20, edge ? 1 : 0);
+  wire.putVarint(22, root.config.rollbackMode + 1);
+  wire.putVarint(23, root.config.callbackCluster.length > 0 && root.config.callbackPath.length > 0 ? 1 : 0);
   doubts.putCounters();
   countersTold = doubts.sum();
   toldMs = nowMs();

@@ -5,13 +5,16 @@
 // stats updates (the host miscounts their size).
 import { body } from './body';
 import { clock } from './clock';
+import * as directives from './directives';
 import { log } from './end';
 import * as host from './host';
 import * as leader from './leader';
 import { requestHeaders } from './request';
 import { responseHeaders } from './response';
 import { createRoot, rootOf } from './roots';
-import { tellInFlight } from './running';
+import { tellBegan, tellInFlight } from './running';
+import * as signals from './signals';
+import * as spread from './spread';
 import * as streams from './streams';
 import * as vm from './vm';
 
@@ -43,13 +46,15 @@ export function proxy_on_tick(root: u32): void {
     vm.tick();
     tellInFlight();
   }
+  tellBegan(vm.TICK_MS as u32);
   host.leave();
 }
 
 export function proxy_on_queue_ready(root: u32, token: u32): void {
   host.enter();
   clock();
-  leader.onQueue(token);
+  if (spread.isOwn(token)) directives.takeSpread();
+  else leader.onQueue(token);
   host.leave();
 }
 
@@ -64,6 +69,13 @@ export function proxy_on_grpc_close(root: u32, token: u32, status: u32): void {
   host.enter();
   clock();
   leader.onClose(token, status);
+  host.leave();
+}
+
+export function proxy_on_http_call_response(root: u32, token: u32, headers: u32, body: u32, trailers: u32): void {
+  host.enter();
+  clock();
+  signals.answered(token);
   host.leave();
 }
 

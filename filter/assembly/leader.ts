@@ -7,6 +7,7 @@
 import * as batches from './batches';
 import { nowMs, nowNs, wallAt } from './clock';
 import * as wire from './core/wire';
+import * as directives from './directives';
 import * as host from './host';
 import * as identity from './identity';
 import * as jobs from './jobs';
@@ -36,6 +37,8 @@ const LAST_CALLS_MAX: u32 = 16;
 const WISH_MS: u64 = 60000;
 /** First byte of a fragment with `progress`: field 5. */
 const PROGRESS_TAG: u8 = (5 << 3) | 2;
+/** First byte of a fragment with `began`. */
+const BEGAN_TAG: u8 = (9 << 3) | 2;
 const INVALID_ARGUMENT: u32 = 3;
 
 /** The root context that speaks while this VM leads; null = it does not. */
@@ -90,7 +93,9 @@ function stepDown(abruptly: bool): void {
 }
 
 function connect(root: Root): void {
-  if (link.open(root)) greet(root);
+  if (!link.open(root)) return;
+  directives.newStream();
+  greet(root);
 }
 
 function greet(root: Root): void {
@@ -166,7 +171,7 @@ function fill(): bool {
   const most: u32 = suspects.isCareful() ? 1 : PARTS_MAX;
   const full = link.unary() ? UNARY_BYTES : MESSAGE_BYTES;
   let parts: u32 = 0;
-  let jobs = false;
+  let lists = false;
   wire.start();
   while (parts < most && wire.outSize() < full) {
     const m = host.mark();
@@ -174,9 +179,10 @@ function fill(): bool {
       host.release(m);
       break;
     }
-    const progress = session.size > 0 && load<u8>(session.ptr) == PROGRESS_TAG;
-    // One VM's jobs fill a message's share of them.
-    const fits = session.size <= wire.room() && !(progress && jobs);
+    const first: u8 = session.size > 0 ? load<u8>(session.ptr) : 0;
+    const listed = first == PROGRESS_TAG || first == BEGAN_TAG;
+    // One VM's jobs fill a message's share of them, and so do the requests that it tells as begun.
+    const fits = session.size <= wire.room() && !(listed && lists);
     if (!fits && parts > 0 && session.putBack()) {
       host.release(m);
       break;
@@ -185,7 +191,7 @@ function fill(): bool {
     if (session.size > 0 && session.size <= wire.room() && !suspects.isMuted(session.ptr)) {
       suspects.note(session.ptr, session.size);
       wire.putRaw(session.ptr, session.size);
-      jobs = jobs || progress;
+      lists = lists || listed;
       parts++;
     }
     host.release(m);
@@ -200,6 +206,9 @@ class Reply extends wire.ReplySink {
   echo(sentUs: u64): void {
     suspects.answered(sentUs);
   }
+  directive(ptr: usize, size: u32): void {
+    directives.accept(ptr, size);
+  }
   hints(ms: u32, drainMs: u32, retryAfterMs: u32): void {
     if (ms >= 100 && ms <= 60000) shares.wantInterval(ms, nowMs() + WISH_MS);
     if (drainMs > 0) link.move(drainMs);
@@ -211,7 +220,11 @@ const reply = new Reply();
 
 export function onMessage(token: u32, size: u32): void {
   if (!link.isOurs(token)) return;
-  if (size > REPLY_BYTES_MAX || host.getGrpcMessage(size) != host.OK || !wire.readReply(host.dataPtr, host.dataSize, reply)) return link.unreadable();
+  if (size > REPLY_BYTES_MAX || host.getGrpcMessage(size) != host.OK) return link.unreadable();
+  directives.beginReply();
+  const understood = wire.readReply(host.dataPtr, host.dataSize, reply);
+  directives.endReply();
+  if (!understood) return link.unreadable();
   link.answered();
   shares.sync(nowMs());
   batches.offer();

@@ -8,6 +8,7 @@ import * as trace from './core/trace';
 import * as doubts from './doubts';
 import * as host from './host';
 import { addStamps, dropCopies, parsePairs, stampRequest } from './own-headers';
+import { retryRefused } from './refuse';
 import { Root } from './roots';
 import { B_COPIES, B_IN_MESH, B_ORDERED, B_STAMP, F_INJECTED, OUTBOUND, Stream } from './streams';
 
@@ -43,10 +44,16 @@ function pull(): usize {
   return 0;
 }
 
-/** The upstream chain: after injection, once per attempt, on the map that goes out. */
-export function order(root: Root): void {
-  if (!parsePairs(host.REQUEST_HEADERS, root)) return;
+/** The upstream chain: after injection, once per attempt, on the map that goes out. False: it goes no further. */
+export function order(root: Root): bool {
+  if (!parsePairs(host.REQUEST_HEADERS, root)) return true;
   trace.read();
+  if (retryRefused()) return false;
+  arrange(root);
+  return true;
+}
+
+function arrange(root: Root): void {
   const p = pull();
   if (p != 0) {
     const s = changetype<Stream>(p);

@@ -16,10 +16,12 @@ import * as host from './host';
 import * as inject from './injected';
 import { order, push } from './order';
 import { addStamps, clean, dropCopies, parsePairs, readApp, stampRequest } from './own-headers';
+import { refused, spareRetries } from './refuse';
 import { orderExpected, Root, sideOf } from './roots';
+import { entryBegan } from './running';
 import * as status from './status';
 import * as streams from './streams';
-import { B_CALL, B_COPIES, B_EVENT, B_IN_MESH, B_PEER_TRUSTED, B_PRIVATE, B_ROUTER_COUNTS, B_SEEN, B_STAMP, B_STREAM, EDGE, F_STREAM, find, INBOUND, OUTBOUND, Stream } from './streams';
+import { B_CALL, B_COPIES, B_EVENT, B_IN_MESH, B_PEER_TRUSTED, B_PRIVATE, B_ROUTER_COUNTS, B_SEEN, B_STAMP, B_STREAM, EDGE, F_ENTRY, F_STREAM, find, INBOUND, OUTBOUND, Stream } from './streams';
 import { closedPath, wellKnown } from './well-known';
 
 const CONTINUE: u32 = 0;
@@ -35,8 +37,7 @@ export function armTrap(): void {
 
 export function requestHeaders(context: u32): u32 {
   if (context == streams.orderContext && streams.orderRoot != 0) {
-    order(changetype<Root>(streams.orderRoot));
-    return CONTINUE;
+    return order(changetype<Root>(streams.orderRoot)) ? CONTINUE : STOP;
   }
   const at = find(context);
   if (at == 0) {
@@ -66,19 +67,21 @@ export function requestHeaders(context: u32): u32 {
     if (side == OUTBOUND) s.bits |= B_PRIVATE;
     return STOP;
   }
-  if (closedPath(root, side)) return STOP;
-  enterFlight(s, side);
+  if (closedPath(root, side) || refused(s, root)) return STOP;
+  enterFlight(s, root, side);
   rewrite(s, root);
+  spareRetries(s, root);
   return CONTINUE;
 }
 
-function enterFlight(s: Stream, side: i32): void {
+function enterFlight(s: Stream, root: Root, side: i32): void {
   let events: i32 = 0;
   let calls: i32 = 0;
   let streams: i32 = 0;
   if (side != OUTBOUND) {
     s.bits |= B_EVENT;
     events = 1;
+    if ((s.flags & F_ENTRY) != 0) entryBegan(root);
   } else {
     s.bits |= B_CALL;
     calls = 1;

@@ -10,7 +10,7 @@ import * as identity from './identity';
 import { addStamps, FIELD_BYTES, OWN_BYTES_MAX, parsePairs, readApp, removeOwn, ROLLBACK_MAX } from './own-headers';
 import { Root } from './roots';
 import * as status from './status';
-import { B_IN_MESH, B_PEER_TRUSTED, B_SEEN, EDGE, find, INBOUND, Stream, untrackedContext, untrackedRoot } from './streams';
+import { B_IN_MESH, B_PEER_TRUSTED, B_REFUSED, B_REFUSED_BEHIND, B_SEEN, EDGE, find, INBOUND, Stream, untrackedContext, untrackedRoot } from './streams';
 
 const ORCA: usize = memory.data(128, 8);
 const T_ORCA_NAME = new Text('endpoint-load-metrics');
@@ -45,11 +45,13 @@ export function responseHeaders(context: u32): void {
 
 /** Reads who answered. False when what it says of itself must not reach the application. */
 function fromCallee(s: Stream, root: Root): bool {
+  if ((s.bits & B_REFUSED) != 0) return true; // our own words
   const proven = (s.bits & B_IN_MESH) != 0 && h.ownCount > 0 && (root.config.trustAll || peerProven());
   if (proven && h.iCuid >= 0 && parseUuid(h.valuePtr(h.iCuid), h.valueSize(h.iCuid))) {
     s.calleeHi = uuidHi;
     s.calleeLo = uuidLo;
   }
+  if (proven && h.iMpRollback >= 0) s.bits |= B_REFUSED_BEHIND;
   if (s.side != EDGE) return proven;
   if (!root.config.edge && (s.bits & B_PEER_TRUSTED) != 0) {
     // A gateway inside the mesh answers for itself.

@@ -12,23 +12,23 @@
 //   24  interval u32   the collector's wish, ms; 0 = none
 //   32  until u64      monotonic ms at which the wish ends
 //   40  ports u16 x 16: where the instance was seen to listen
-//   72  counters u64 x 5: what all VMs, also those that are gone, could not do; see doubts.ts
-//   112 entries, 128 bytes each:
+//   72  counters u64 x 6: what all VMs, also those that are gone, could not do; see doubts.ts
+//   120 entries, 128 bytes each:
 //       0 id u64 · 8 stamp (monotonic ms) u64 · 16 next seq u64 · 24 acked seq u64 · 32 dropped u64
 //       40 batched u64 · 48 in flight u32 · 52 calls u32 · 56 streams u32 · 60 requests u32
 //       64 failures u32 · 68 wait p50 ms u32 · 72 duration p50 us u32 · 76 queue u32 · 80 queue stamp u64
-//       88 cpu f32 · 92 memory f32 · 96 resource stamp u64 · 104 active u32 · 108 holds u32
+//       88 cpu f32 · 92 memory f32 · 96 resource stamp u64 · 104 active u32 · 108 holds u16 · 110 slot u16
 //       112 settled seq u64 · 120 settled rows u64: what the VM knows to be acknowledged
 import { Text } from './bytes';
 import * as host from './host';
 
 /** What doubts.ts counts. */
-export const COUNTERS: u32 = 5;
+export const COUNTERS: u32 = 6;
 const COUNTERS_AT: u32 = 72;
 const HEADER: u32 = COUNTERS_AT + COUNTERS * 8;
 const ENTRY: u32 = 128;
 /** VMs of one process that take part; further ones stamp and count only for themselves, and report nothing. */
-const VMS_MAX: u32 = 128;
+export const VMS_MAX: u32 = 128;
 const TABLE_BYTES: u32 = HEADER + ENTRY * VMS_MAX;
 /** A VM that has been silent for so long is dead. */
 const DEAD_MS: u64 = 4000;
@@ -39,16 +39,16 @@ export const APP_FRESH_MS: u64 = 30000;
 
 /** The number is that of the layout: another version of the filter keeps a table of its own. */
 const KEY = new Text('meshpulse.vms.2');
-const TABLE: usize = memory.data(16496, 16);
+const TABLE: usize = memory.data(16504, 16);
 const CAS_TRIES: u32 = 8;
 
 // Bits of Share.holds: what the VM has not handed over.
 /** Rows that wait for their batch, or batches that wait for the leader. */
-export const H_ROWS: u32 = 1;
+export const H_ROWS: u16 = 1;
 /** What an application said of a job. */
-export const H_JOBS: u32 = 2;
+export const H_JOBS: u16 = 2;
 /** Nothing any more: the VM is about to go. */
-export const H_GONE: u32 = 4;
+export const H_GONE: u16 = 4;
 
 @unmanaged
 export class Share {
@@ -71,7 +71,9 @@ export class Share {
   memory: f32;
   resourceMs: u64;
   active: u32;
-  holds: u32;
+  holds: u16;
+  /** Number of the VM's own queue, 1..VMS_MAX, different for all that live; 0 = none yet. */
+  slot: u16;
   settledSeq: u64;
   settledEvents: u64;
 }
@@ -105,8 +107,8 @@ let waitRequests: u32 = 0;
 export let crowded: bool = false;
 
 // Of this VM, since its start; and how much of it the table has.
-const COUNTED: usize = memory.data(40, 8);
-const MERGED: usize = memory.data(40, 8);
+const COUNTED: usize = memory.data(48, 8);
+const MERGED: usize = memory.data(48, 8);
 
 export function count(counter: u32): void {
   store<u64>(COUNTED + counter * 8, counted(counter) + 1);
@@ -185,7 +187,7 @@ export function wantPort(port: u32): void {
 }
 
 /** Says that there is something to hand over, at once: a leader that ends must know that more is to come. */
-export function hold(bit: u32, nowMs: u64): void {
+export function hold(bit: u16, nowMs: u64): void {
   if ((own.holds & bit) != 0) return;
   own.holds |= bit;
   sync(nowMs);
@@ -291,6 +293,7 @@ function mergeEntries(nowMs: u64): void {
   }
   crowded = !found && n >= VMS_MAX;
   if (!found && n < VMS_MAX) {
+    own.slot = freeSlot(n) as u16;
     memory.copy(changetype<usize>(vm(n)), OWN, ENTRY);
     size += ENTRY;
   }
@@ -343,6 +346,17 @@ export function othersIdle(): bool {
     if (entry.id != own.id && (entry.holds & H_GONE) == 0 && (entry.holds != 0 || entry.active != 0)) return false;
   }
   return true;
+}
+
+/** The lowest number that none of the `n` entries has. */
+function freeSlot(n: u32): u32 {
+  let slot: u32 = 1;
+  for (let i: u32 = 0; i < n; i++) {
+    if (vm(i).slot != slot) continue;
+    slot++;
+    i = u32.MAX_VALUE; // from the start: entries are in no order
+  }
+  return slot;
 }
 
 function digest(nowMs: u64): void {

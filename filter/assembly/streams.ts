@@ -28,6 +28,10 @@ export const F_EXTERNAL: u32 = 128;
 export const F_LOCAL_REPLY: u32 = 256;
 export const F_GRPC: u32 = 512;
 export const F_INJECTED: u32 = 1024;
+export const F_WOULD_REFUSE: u32 = 2048;
+export const F_WITHHELD: u32 = 4096;
+export const F_NO_RETRIES: u32 = 8192;
+export const F_RETRY_REFUSED: u32 = 16384;
 
 // Bits of Stream.bits.
 export const B_SEEN: u32 = 1; // request headers came
@@ -44,6 +48,9 @@ export const B_PRIVATE: u32 = 16384; // answered by the filter itself: no row
 export const B_COPIES: u32 = 4096; // the application sent own headers
 /** The request came without x-envoy-attempt-count: one that is there at the end is the router's. */
 export const B_ROUTER_COUNTS: u32 = 8192;
+export const B_REFUSED: u32 = 32768; // by this filter
+export const B_REFUSED_BEHIND: u32 = 65536; // by the callee's, which says so
+export const B_BEGAN: u32 = 131072; // told as begun
 
 /** Where one direction of a gRPC body is. */
 @unmanaged

@@ -6,6 +6,7 @@ import { Config, ROLE_FULL } from './config';
 import { compile, compiledSize } from './core/headers';
 import * as names from './core/names';
 import { plainText } from './core/paths';
+import * as directives from './directives';
 import * as doubts from './doubts';
 import * as host from './host';
 import * as identity from './identity';
@@ -18,7 +19,7 @@ import { own, UNKNOWN } from './shares';
 import * as status from './status';
 
 /** How often a VM looks after itself, ms. */
-const TICK_MS: u64 = 200;
+export const TICK_MS: u64 = 200;
 /** Where the VM lives on, the end waits at most so long for acks, and for what the other VMs still have, ms. */
 const GOODBYE_MS: u64 = 2000;
 
@@ -120,6 +121,7 @@ export function tick(): void {
     jobs.tellProgress();
   }
   shares.sync(ms);
+  directives.tick(root);
   leader.lead(root);
   batches.offer();
 }

@@ -6,6 +6,7 @@ import {
   encodeReply,
   rowsOf,
   type Batch,
+  type Directive,
   type Hello,
   type ReportReply,
   type ReportRequest,
@@ -69,6 +70,13 @@ export class FakeCollector implements GrpcRemote {
     if (this.unary === 'garbage') call.reply(GARBAGE);
     else if (this.unary === 'ack') call.reply(encodeReply(reply));
   };
+
+  /** Sends directives on the open stream. */
+  direct(...directives: Directive[]): void {
+    const stream = this.openStreams.at(-1);
+    assert.ok(stream, 'no open stream');
+    stream.send(encodeReply({ directives }));
+  }
 
   /** Streams that neither side ended. */
   get openStreams(): GrpcServerStream[] {

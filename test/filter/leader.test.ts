@@ -276,7 +276,7 @@ describe('the leader', function () {
       const good = encodeReply({
         acks: [{ producer: '1', seq: '7' }],
         hints: { intervalMs: 100, drainMs: 5, retryAfterMs: 5 },
-        directives: [{ version: '1', ttlMs: 5, body: Buffer.from('x') }],
+        directives: [{ version: '1', ttlMs: 5, kind: 7, id: 's', body: Buffer.from('x') }],
       });
       for (let i = 0; i < 3000; i++) {
         const bytes = random.chance(0.5) ? Buffer.from(random.bytes(random.below(40)), 'latin1') : Buffer.from(good);

@@ -29,6 +29,8 @@ export interface Hello {
   reportInFlightMs: number;
   configErrors: string[];
   edge: boolean;
+  rollbackMode: string;
+  rollbackCallback: boolean;
   counters: { name: string; value: string }[];
 }
 
@@ -103,11 +105,33 @@ export interface ReportRequest {
   heartbeat: object | null;
   goodbye: { reason: string } | null;
   sentUnixUs: string;
+  began: InFlight[];
+  directiveAcks: { version: string; heldUs: number }[];
+  signalResults: { id: string; status: number }[];
+}
+
+/** As in ingest.proto; numbers of 64 bits as decimal text. */
+export interface Directive {
+  version: string;
+  ttlMs: number;
+  kind: number;
+  body?: Buffer;
+  keys?: string[];
+  requests?: string[];
+  mode?: number;
+  refuse?: string[];
+  refuseIn?: string[];
+  destinations?: string[];
+  spare?: string[];
+  budgetPpm?: number;
+  budgetMin?: number;
+  id?: string;
+  step?: string;
 }
 
 export interface ReportReply {
   acks?: { producer: string; seq: string; durable?: boolean }[];
-  directives?: { version: string; ttlMs: number; body: Buffer }[];
+  directives?: Directive[];
   hints?: { intervalMs?: number; drainMs?: number; retryAfterMs?: number };
   receivedUnixUs?: string;
   echoSentUnixUs?: string;
@@ -173,6 +197,10 @@ export const RowFlag = {
   LocalReply: 256,
   Grpc: 512,
   Injected: 1024,
+  WouldRefuse: 2048,
+  Withheld: 4096,
+  NoRetries: 8192,
+  RetryRefused: 16384,
 } as const;
 
 export const Outcome = { Ok: 1, Failed: 2, Declined: 3, Cancelled: 4, Refused: 5 } as const;

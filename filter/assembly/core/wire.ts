@@ -2,6 +2,7 @@
 // collector's reply. Field numbers are those of protos/meshpulse/v1/ingest.proto.
 import { copy, writeHex64 } from '../bytes';
 import * as names from './names';
+import * as reader from './reader';
 import { digestHi, sha256 } from './sha256';
 
 /** Rows of one batch: 10 to 25 KiB, and even with five texts of its own each within the contract's 1,024. */
@@ -281,92 +282,60 @@ export abstract class ReplySink {
   abstract ack(producer: u64, seq: u64): void;
   /** The `sent_unix_us` of the message that is answered. */
   abstract echo(sentUs: u64): void;
+  /** Not yet read, and not yet believed. */
+  abstract directive(ptr: usize, size: u32): void;
   abstract hints(intervalMs: u32, drainMs: u32, retryAfterMs: u32): void;
-}
-
-let at: usize = 0;
-let end: usize = 0;
-let broken: bool = false;
-
-function readVarint(): u64 {
-  let v: u64 = 0;
-  let shift: u32 = 0;
-  while (at < end && shift < 64) {
-    const b = load<u8>(at++);
-    v |= ((b & 0x7f) as u64) << shift;
-    if (b < 0x80) return v;
-    shift += 7;
-  }
-  broken = true;
-  return 0;
-}
-
-/** Past a field of the given wire type. */
-function skip(wire: u32): void {
-  if (wire == 0) readVarint();
-  else if (wire == 1) at += 8;
-  else if (wire == 2) {
-    const n = readVarint();
-    if (n > ((end - at) as u64)) broken = true;
-    else at += n as usize;
-  } else if (wire == 5) at += 4;
-  else broken = true;
-  if (at > end) broken = true;
 }
 
 /** False when the bytes are no ReportReply; what was understood before the fault has been told. */
 export function readReply(ptr: usize, size: u32, sink: ReplySink): bool {
-  at = ptr;
-  end = ptr + size;
-  broken = false;
-  const last = end;
-  while (at < last && !broken) {
-    const tag = readVarint();
-    const field = (tag >> 3) as u32;
-    const wire = (tag & 7) as u32;
-    if (wire == 2 && (field == 1 || field == 3)) {
-      const n = readVarint();
-      if (broken || n > ((last - at) as u64)) return false;
-      end = at + (n as usize);
-      const next = end;
-      if (field == 1) readAck(sink);
-      else readHints(sink);
-      at = next;
-      end = last;
-    } else if (field == 5 && wire == 1 && last - at >= 8) {
-      sink.echo(load<u64>(at));
-      at += 8;
-    } else skip(wire);
+  const end = ptr + size;
+  let at = ptr;
+  while (at < end) {
+    reader.open(at, (end - at) as u32);
+    const tag = reader.varint();
+    const nested = tag == 10 || tag == 18 || tag == 26;
+    const n: u32 = nested ? reader.span() : 0;
+    const inner = reader.spanPtr;
+    if (tag == 41) sink.echo(reader.fixed64());
+    else if (!nested) reader.skip((tag & 7) as u32);
+    if (!reader.fine()) return false;
+    at = reader.position();
+    if (tag == 10) readAck(inner, n, sink);
+    else if (tag == 18) sink.directive(inner, n);
+    else if (tag == 26) readHints(inner, n, sink);
+    // What is wrong inside a directive is that directive's fault alone.
+    if (nested && tag != 18 && !reader.fine()) return false;
   }
-  return !broken;
+  return true;
 }
 
-function readAck(sink: ReplySink): void {
+function readAck(ptr: usize, size: u32, sink: ReplySink): void {
   let producer: u64 = 0;
   let seq: u64 = 0;
-  while (at < end && !broken) {
-    const tag = readVarint();
-    if (tag == 9 && end - at >= 8) {
-      producer = load<u64>(at);
-      at += 8;
-    } else if (tag == 16) seq = readVarint();
-    else skip((tag & 7) as u32);
+  reader.open(ptr, size);
+  while (reader.more()) {
+    const tag = reader.varint();
+    if (tag == 9) producer = reader.fixed64();
+    else if (tag == 16) seq = reader.varint();
+    else reader.skip((tag & 7) as u32);
   }
-  if (!broken) sink.ack(producer, seq);
+  if (reader.fine()) sink.ack(producer, seq);
 }
 
-function readHints(sink: ReplySink): void {
+function readHints(ptr: usize, size: u32, sink: ReplySink): void {
   let interval: u32 = 0;
   let drain: u32 = 0;
   let retry: u32 = 0;
-  while (at < end && !broken) {
-    const tag = readVarint();
-    if (tag == 8) interval = readVarint() as u32;
-    else if (tag == 16) drain = readVarint() as u32;
-    else if (tag == 24) retry = readVarint() as u32;
-    else skip((tag & 7) as u32);
+  reader.open(ptr, size);
+  while (reader.more()) {
+    const tag = reader.varint();
+    if (tag == 8) interval = reader.varint() as u32;
+    else if (tag == 16) drain = reader.varint() as u32;
+    else if (tag == 24) retry = reader.varint() as u32;
+    else reader.skip((tag & 7) as u32);
   }
-  if (!broken) sink.hints(interval, drain, retry);
+  if (reader.fine()) sink.hints(interval, drain, retry);
 }
 
 const HASHED: usize = memory.data(32, 8);
