@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import type { Pair } from '../support/proxy-wasm-host.js';
 import { Random } from './random.js';
-import type { Sidecar} from './sidecar.js';
+import type { Sidecar } from './sidecar.js';
 import { COLLECTOR_CLUSTER, TRACE_ID, TRACEPARENT } from './sidecar.js';
 import { sidecars } from './suite.js';
 import { Outcome, RowFlag } from './wire.js';

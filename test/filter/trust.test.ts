@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import type { Exchange, Pair, PropertyTree } from '../support/proxy-wasm-host.js';
 import { application, OWN_HEADERS, own, ownBytes } from './headers.js';
-import type { Sidecar} from './sidecar.js';
+import type { Sidecar } from './sidecar.js';
 import { COLLECTOR_CLUSTER, PEER_CUID, TRACEPARENT } from './sidecar.js';
 import { sidecars } from './suite.js';
 import { RowFlag } from './wire.js';
