@@ -2,7 +2,7 @@
 # Runs the compiled mocha suites, those that need real proxies last, and ends with
 # `N passed, N failed, N skipped`.
 #
-#   scripts/test.sh test|long [FILE.ts...]
+#   scripts/test.sh test|long|soak [FILE.ts...]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
