@@ -14,6 +14,10 @@ import { recovery, snapshotSource, type Recovered } from './recover.js';
 import { Counts } from './registry/counts.js';
 import { Edges } from './registry/edges.js';
 import { Registry } from './registry/registry.js';
+import { callbackBody } from './rollback/callback.js';
+import { Rollback } from './rollback/controller.js';
+import { Learner } from './rollback/learner.js';
+import { defaultPolicy, PolicyFile } from './rollback/policy-source.js';
 import { PeerLimiter } from './rpc/limits.js';
 import type { ReadParts } from './rpc/parts.js';
 import { RpcServer } from './rpc/server.js';
@@ -64,7 +68,12 @@ export async function startCollector({
   const counts = new Counts();
   const edges = new Edges();
   const totals = new IngestTotals();
-  const transactions = new Transactions({
+  const policy =
+    config.rollbackPolicy === undefined
+      ? defaultPolicy(clock.nowUs())
+      : new PolicyFile(config.rollbackPolicy, clock.nowUs(), log);
+  const learner = new Learner(() => policy.policy.declined);
+  const transactions: Transactions = new Transactions({
     clock,
     retainMs: config.retainEventsMs,
     retainFailedMs: config.retainFailedMs,
@@ -72,8 +81,14 @@ export async function startCollector({
     transactionsMax: config.transactionsMax,
     resolveService: cuid => registry.find(cuid)?.service,
     resolveCuid: cuid => registry.find(cuid)?.cuid ?? cuid,
+    // Only what was left alone teaches: once enforced, `the whole failed too` is always true.
+    lessons: {
+      add: (view, atUs) => (rollback.isEnforced(view) ? undefined : learner.add(view, atUs)),
+      secondEntry: (kind, second) => learner.secondEntry(kind, second),
+      snapshot: () => learner.snapshot(),
+      restore: state => learner.restore(state),
+    },
   });
-  const applier = new Applier(registry, counts, edges, transactions);
   const store = new MemoryStore({
     ...(config.dataDir === undefined ? {} : { dataDir: config.dataDir }),
     retainMs: config.retainFailedMs,
@@ -81,13 +96,26 @@ export async function startCollector({
     positionsMax: config.instancesMax * POSITIONS_PER_LIFE,
     log,
   });
+  const rollback: Rollback = new Rollback({
+    clock,
+    registry,
+    transactions,
+    learner,
+    policy,
+    log,
+    put: entries => store.putRollback(entries),
+    latency: seconds => exporter.observe('signal_latency_seconds', seconds),
+    callbackBody,
+  });
+  const applier = new Applier(registry, counts, edges, transactions, rollback);
   const recovered: Recovered = { lives: 0, batches: 0, countingSinceUs: clock.nowUs() };
-  const recoverParts = { clock, registry, counts, applier, transactions, totals };
+  const recoverParts = { clock, registry, counts, applier, transactions, totals, rollback };
   await store.open(recovery(recoverParts, recovered), snapshotSource(recoverParts, recovered));
   // Metrics go on exactly where they stopped, or begin at 0: what recovery did is no news.
   edges.clear();
   counts.overflow = 0;
   transactions.beginCounting();
+  rollback.begin();
   if (config.dataDir !== undefined) log.info({ ...recovered }, 'state recovered');
 
   const ingest = new Ingest({
@@ -99,13 +127,22 @@ export async function startCollector({
     applier,
     totals,
     log,
+    rollback,
     streamsMax: config.streamsMax,
   });
+  rollback.proxies.tell = (life, directives) => ingest.tell(life, directives);
   const limiter = new PeerLimiter(config.peerMessagesPerSecond);
-  const reads: ReadParts = { clock, registry, counts, transactions, countingSinceUs: () => recovered.countingSinceUs };
+  const reads: ReadParts = {
+    clock,
+    registry,
+    counts,
+    transactions,
+    rollback,
+    countingSinceUs: () => recovered.countingSinceUs,
+  };
   const rpc = new RpcServer({ ingest, limiter, totals, clock, log }, reads, config, log);
-  const exporter = new Exporter(config.metricsSeriesMax, emit =>
-    collect({ clock, registry, counts, edges, ingest, totals, store, transactions }, emit),
+  const exporter: Exporter = new Exporter(config.metricsSeriesMax, emit =>
+    collect({ clock, registry, counts, edges, ingest, totals, store, transactions, rollback }, emit),
   );
   let ready = false;
   const http = new HttpServer({ reads, metrics: () => exporter.render(), ready: () => ready, log });
@@ -114,6 +151,7 @@ export async function startCollector({
     registry.tick();
     ingest.tick();
     transactions.tick(clock.nowUs());
+    rollback.tick(clock.nowUs());
   };
   const grpcPort = await rpc.listen(config.grpc).catch(closing(store));
   const httpPort = await http.listen(config.http).catch(async (error: unknown) => {

@@ -17,6 +17,8 @@ export interface Config {
   readonly grpc: Address;
   readonly http: Address;
   readonly dataDir: string | undefined;
+  /** File of the rollback policy; undefined = the defaults. */
+  readonly rollbackPolicy: string | undefined;
   readonly dataDirBytesMax: number;
   readonly insecure: boolean;
   readonly logLevel: LogLevel;
@@ -85,6 +87,7 @@ function build(valueOf: (name: SettingName) => Value): Config {
     grpc: parse('grpc', (name, value) => address(name, value, insecure)),
     http: parse('http', (name, value) => address(name, value, insecure)),
     dataDir: dataDir === '' ? undefined : dataDir,
+    rollbackPolicy: valueOf('rollback-policy').text || undefined,
     dataDirBytesMax: parse('data-dir-bytes-max', range),
     insecure,
     logLevel: parse('log-level', choice) as LogLevel,

@@ -5,6 +5,7 @@ import type { Clock } from './clock.js';
 import type { TransactionsPort } from './ingest/transactions-port.js';
 import { SETTLE_MS } from './ingest/settling-sum.js';
 import type { IngestTotals } from './ingest/totals.js';
+import type { Rollback } from './rollback/controller.js';
 import type { Counts } from './registry/counts.js';
 import { toStored } from './registry/life.js';
 import type { Registry } from './registry/registry.js';
@@ -17,6 +18,7 @@ export interface RecoverParts {
   readonly applier: Applier;
   readonly transactions: TransactionsPort;
   readonly totals: IngestTotals;
+  readonly rollback: Rollback;
 }
 
 export interface Recovered {
@@ -27,7 +29,7 @@ export interface Recovered {
 
 /** Where the store gives back what it kept; `recovered` is filled on the way. */
 export function recovery(parts: RecoverParts, recovered: Recovered): Recovery {
-  const { clock, registry, counts, applier, transactions, totals } = parts;
+  const { clock, registry, counts, applier, transactions, totals, rollback } = parts;
   // What was lost before the restart may have been counted then, and must not come back as less.
   const stoodMs = (): number => clock.monotonicMs() - SETTLE_MS;
   return {
@@ -54,6 +56,7 @@ export function recovery(parts: RecoverParts, recovered: Recovered): Recovery {
       const life = registry.find(cuid);
       if (life !== undefined) applier.apply(life, batch, counted);
     },
+    rollback: (entry, wasCounted) => rollback.restore(entry, wasCounted),
     loss(cuid, loss) {
       const life = registry.find(cuid);
       if (life === undefined || (loss.reports === 0 && loss.events === 0)) return;
@@ -72,5 +75,6 @@ export function snapshotSource(parts: RecoverParts, recovered: Recovered): Snaps
     countingSinceUs: () => recovered.countingSinceUs,
     totals: () => parts.totals.state(),
     flow: () => parts.transactions.flow.snapshot(),
+    rollback: () => parts.rollback.entries(),
   };
 }

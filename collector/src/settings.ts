@@ -36,6 +36,11 @@ export const SETTINGS = {
     help: 'Where metrics, health and the read API as JSON are served.',
   },
   store: { kind: { type: 'store' }, default: 'memory', help: 'Where state is kept.' },
+  'rollback-policy': {
+    kind: { type: 'text' },
+    default: '',
+    help: 'File with the policy of early rollback; read again when it changes.',
+  },
   'data-dir': { kind: { type: 'text' }, default: '', help: 'Folder that makes the memory store durable.' },
   'data-dir-bytes-max': {
     kind: bytes('1MiB', '1TiB'),

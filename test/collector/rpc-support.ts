@@ -51,7 +51,7 @@ export class Clients {
   constructor(private readonly address: string) {}
 
   call(name: string, request: Plain): Promise<Plain> {
-    const [serviceName, method] = name.split('.') as ['Ingest' | 'Registry' | 'Transactions', string];
+    const [serviceName, method] = name.split('.') as [Parameters<typeof service>[0], string];
     const client = this.of(serviceName) as unknown as Record<
       string,
       (r: Plain, done: (e: ServiceError | null, a: Plain) => void) => void
@@ -62,7 +62,7 @@ export class Clients {
   }
 
   stream(name: string, request: Plain): NodeJS.EventEmitter & { cancel(): void } {
-    const [serviceName, method] = name.split('.') as ['Registry' | 'Transactions', string];
+    const [serviceName, method] = name.split('.') as [Parameters<typeof service>[0], string];
     const client = this.of(serviceName) as unknown as Record<
       string,
       (r: Plain) => NodeJS.EventEmitter & { cancel(): void }
@@ -79,7 +79,7 @@ export class Clients {
     for (const client of this.clients.values()) client.close();
   }
 
-  private of(name: 'Ingest' | 'Registry' | 'Transactions'): Client {
+  private of(name: Parameters<typeof service>[0]): Client {
     let client = this.clients.get(name);
     if (client === undefined) {
       const Constructor = makeGenericClientConstructor(service(name), name);

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { decodeReport } from '../../collector/src/ingest/decode-report.js';
 import type { Batch } from '../../collector/src/ingest/report.js';
+import type { RollbackEntry } from '../../collector/src/rollback/store-entries.js';
 import type { Loss } from '../../collector/src/ingest/producers.js';
 import type {
   PutResult,
@@ -43,6 +44,10 @@ export class Recovered implements Recovery {
   batch({ batch: { seq } }: StoredBatch, counted: boolean): void {
     this.batches.push({ seq, counted });
   }
+  readonly rollbacks: { entry: RollbackEntry; counted: boolean }[] = [];
+  rollback(entry: RollbackEntry, counted: boolean): void {
+    this.rollbacks.push({ entry, counted });
+  }
   loss(_cuid: string, loss: Loss): void {
     if (loss.reports > 0 || loss.events > 0) this.losses.push(loss);
   }
@@ -50,6 +55,7 @@ export class Recovered implements Recovery {
 
 /** Owners that hold nothing. */
 export const EMPTY: SnapshotSource = {
+  rollback: () => [],
   lives: () => [],
   counts: () => [],
   countingSinceUs: () => 0,
@@ -183,6 +189,17 @@ export function storeContract(name: string, make: () => Promise<Store> | Store):
         order,
         Array.from({ length: 50 }, (_, i) => i + 1),
       );
+    });
+
+    it('keeps what rollback puts, as durably as it says', async () => {
+      const value = { scope: 'mesh', sinceUs: 1, reason: 'r', actor: 'a' };
+      const durable = await store.putRollback([
+        { type: 'kill', id: 'mesh', value },
+        { type: 'override', id: 'x', value: null },
+      ]);
+      assert.equal(durable, store.stats().durable);
+      await store.close();
+      await assert.rejects(store.putRollback([]));
     });
 
     it('refuses everything once closed, and closing twice is harmless', async () => {

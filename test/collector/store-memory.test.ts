@@ -102,6 +102,7 @@ describe('memory store with a folder', function () {
       countingSinceUs: () => 77,
       totals: () => ({ unclean: [['s', 5]] }),
       flow: () => ({ kinds: 3 }),
+      rollback: () => [],
     };
     const first = await recover(dataDir, source);
     await first.store.putBatches([stored(1), stored(2)]);

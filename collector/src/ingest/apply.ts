@@ -9,6 +9,7 @@ import type { Registry } from '../registry/registry.js';
 import type { InstanceRef, TransactionsPort } from './transactions-port.js';
 import { NEVER_EVIDENCE, outcomeOf, ROW_FLAG } from './columns.js';
 import type { Batch, ExactCount } from './report.js';
+import type { RollbackPort } from './rollback-port.js';
 
 /** What a callee is counted as when its caller does not know its name. */
 const UNNAMED = 'unknown';
@@ -19,6 +20,7 @@ export class Applier {
     private readonly counts: Counts,
     private readonly edges: Edges,
     private readonly transactions: TransactionsPort,
+    private readonly rollback?: Pick<RollbackPort, 'rows'>,
   ) {}
 
   /** Applies a batch of `life`. `counted`: its counts are in already, only its transactions are not. */
@@ -27,6 +29,7 @@ export class Applier {
     if (batch.events === undefined) return;
     const { events: columns, producer, counts } = batch;
     this.transactions.ingest({ instance: instanceRef(life), columns, producer, thinned: counts.length > 0 });
+    if (!counted) this.rollback?.rows(life, columns);
   }
 
   private count(life: Life, batch: Batch): void {

@@ -28,6 +28,10 @@ export const ROW_FLAG = {
   LOCAL_REPLY: 256,
   GRPC: 512,
   INJECTED: 1024,
+  WOULD_REFUSE: 2048,
+  WITHHELD: 4096,
+  NO_RETRIES: 8192,
+  RETRY_REFUSED: 16384,
 } as const;
 
 /** 32-bit unsigned values, one a row. Read-only. */
@@ -132,6 +136,10 @@ const LABELS: readonly (readonly [number, string])[] = [
   [ROW_FLAG.OWN, 'own'],
   [ROW_FLAG.UNSEEN, 'unseen'],
   [ROW_FLAG.LOCAL_REPLY, 'local-reply'],
+  [ROW_FLAG.WOULD_REFUSE, 'would-refuse'],
+  [ROW_FLAG.WITHHELD, 'withheld'],
+  [ROW_FLAG.NO_RETRIES, 'no-retries'],
+  [ROW_FLAG.RETRY_REFUSED, 'retry-refused'],
 ];
 
 /** Rows with one of these flags are shown, but never evidence and never learned from. */

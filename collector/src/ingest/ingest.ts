@@ -17,6 +17,7 @@ import type { TransactionsPort } from './transactions-port.js';
 import { instanceRef, type Applier } from './apply.js';
 import type { Loss } from './producers.js';
 import { PRODUCERS_MAX, type Batch, type Hello, type Report } from './report.js';
+import type { Directive, RollbackPort } from './rollback-port.js';
 import type { IngestTotals, Told } from './totals.js';
 import { hexOfId, WireError } from './wire.js';
 
@@ -29,6 +30,7 @@ export interface IngestParts {
   readonly applier: Applier;
   readonly totals: IngestTotals;
   readonly log: Logger;
+  readonly rollback?: RollbackPort;
   /** Report streams open at once, at most. */
   readonly streamsMax: number;
 }
@@ -36,6 +38,7 @@ export interface IngestParts {
 /** As meshpulse.v1.ReportReply, ready to be encoded; 64-bit values as decimal text. */
 export interface Reply {
   readonly acks: readonly { producer: string; seq: string; durable: boolean }[];
+  readonly directives?: readonly Directive[];
   readonly hints?: { intervalMs?: number; drainMs?: number; retryAfterMs?: number };
   readonly receivedUnixUs: string;
   readonly echoSentUnixUs: string;
@@ -105,7 +108,21 @@ export class Ingest {
     this.takeState(life, report);
     const acks = await this.queue(session, () => this.takeBatches(life, report.batches, receivedUs));
     if (report.goodbye !== undefined) registry.goodbye(life);
-    return this.reply(acks, receivedUs, report.sentUnixUs);
+    return { ...this.reply(acks, receivedUs, report.sentUnixUs), ...this.waiting(session, life) };
+  }
+
+  /** Says something to a proxy on its stream; false when it has none. */
+  tell(life: Life, directives: readonly Directive[]): boolean {
+    const session = this.streamOf.get(life);
+    if (session === undefined) return false;
+    session.peer.tell({ ...this.reply([], this.parts.clock.nowUs(), 0), directives });
+    return true;
+  }
+
+  /** Directives ride on the answers to a proxy without a stream. */
+  private waiting({ peer }: Session, life: Life): Pick<Reply, 'directives'> {
+    const directives = peer.transport === 'stream' ? [] : (this.parts.rollback?.take(life) ?? []);
+    return directives.length === 0 ? {} : { directives };
   }
 
   /** Ends streams that have been silent for too long. To be called about once a second. */
@@ -134,6 +151,7 @@ export class Ingest {
     const arrival = registry.hello(hello, session.peer.transport, sentUnixUs);
     const { life } = arrival;
     if (session.life !== life) this.join(session, life);
+    this.parts.rollback?.hello(life, hello);
     counts.forgetExternal(life.service, life.cluster);
     this.noteProducers(
       life,
@@ -167,7 +185,9 @@ export class Ingest {
 
   private leave(session: Session, life: Life): void {
     if (session.peer.transport === 'stream') this.parts.registry.stream(life, -1);
-    if (this.streamOf.get(life) === session) this.streamOf.delete(life);
+    if (this.streamOf.get(life) !== session) return;
+    this.streamOf.delete(life);
+    this.parts.rollback?.left(life);
   }
 
   private takeState(life: Life, report: Report): void {
@@ -175,6 +195,7 @@ export class Ingest {
     if (report.status !== undefined) registry.status(life, report.status);
     registry.progress(life, report.progress);
     if (report.inFlight.length > 0) transactions.inFlight(instanceRef(life), report.inFlight);
+    this.parts.rollback?.report(life, report);
     const rows = report.batches.reduce((sum, batch) => sum + (batch.events?.rows ?? 0), 0);
     if (rows > 0) noteRate(life, rows, clock.monotonicMs());
   }
@@ -233,6 +254,7 @@ export class Ingest {
   }
 
   private onEnded(life: Life): void {
+    this.parts.rollback?.left(life);
     const { store, log, totals } = this.parts;
     totals.ended(life);
     const { cuid, service, clean, eventsLostMax } = life;

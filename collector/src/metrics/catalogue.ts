@@ -2,7 +2,7 @@
 // Names are prefixed with `meshpulse_`. Labels never hold a CUID, an id or a raw path.
 
 export interface Metric {
-  readonly type: 'counter' | 'gauge';
+  readonly type: 'counter' | 'gauge' | 'histogram';
   /** Base unit, or what is counted. */
   readonly unit: string;
   readonly labels: readonly string[];
@@ -174,6 +174,68 @@ export const CATALOGUE = {
     unit: 'events',
     labels: [],
     help: 'Events counted under `other` because a service has too many operations.',
+  },
+  rollback_signals_total: {
+    type: 'counter',
+    unit: 'verdicts',
+    labels: ['mode', 'reason'],
+    help: 'Transactions found doomed, by the mode in force and by what said so.',
+  },
+  rollback_wrong_verdicts_total: {
+    type: 'counter',
+    unit: 'verdicts',
+    labels: ['kind', 'destination_service', 'operation'],
+    help: 'Verdicts whose transaction went on to succeed, by the step that had failed.',
+  },
+  rollback_abstained_total: {
+    type: 'counter',
+    unit: 'decisions',
+    labels: ['reason'],
+    help: 'Final failures that led to no verdict, and why.',
+  },
+  rollback_in_force: { type: 'gauge', unit: 'verdicts', labels: [], help: 'Verdicts that filters hold now.' },
+  rollback_plans: {
+    type: 'gauge',
+    unit: 'plans',
+    labels: ['state'],
+    help: 'Plans by state, of the verdicts remembered.',
+  },
+  rollback_kills: { type: 'gauge', unit: 'scopes', labels: [], help: 'Kill switches that are on.' },
+  rollback_policy_refused: {
+    type: 'gauge',
+    unit: '1',
+    labels: [],
+    help: '1 while the policy file is wrong and the one before stays in force.',
+  },
+  directives_total: {
+    type: 'counter',
+    unit: 'directives',
+    labels: ['result'],
+    help: 'Directives sent, and those that found no room.',
+  },
+  requests_refused_total: {
+    type: 'counter',
+    unit: 'requests',
+    labels: ['source_service', 'destination_service', 'result'],
+    help: 'Requests of doomed transactions: refused, would_refuse in observe, withheld by the budget.',
+  },
+  retries_suppressed_total: {
+    type: 'counter',
+    unit: 'calls',
+    labels: ['source_service', 'destination_service'],
+    help: 'Calls of which further attempts were not made.',
+  },
+  work_saved_seconds_total: {
+    type: 'counter',
+    unit: 'seconds',
+    labels: ['result'],
+    help: 'Learned durations of what was refused, or would have been, with all it would have caused.',
+  },
+  signal_latency_seconds: {
+    type: 'histogram',
+    unit: 'seconds',
+    labels: [],
+    help: 'From the end of a failed call until a directive was in force at another proxy.',
   },
   series_overflow_total: {
     type: 'counter',

@@ -11,6 +11,8 @@ import type { Registry } from '../registry/registry.js';
 import { responseFlagNames } from '../registry/response-flags.js';
 import { outcomeName, statusAgeMs } from '../rpc/encode.js';
 import type { Clock } from '../clock.js';
+import type { Rollback } from '../rollback/controller.js';
+import { planState } from '../rollback/signals.js';
 import type { Store } from '../store/store.js';
 import type { Emit } from './exporter.js';
 
@@ -22,6 +24,7 @@ export interface MetricParts {
   readonly ingest: Ingest;
   readonly totals: IngestTotals;
   readonly store: Store;
+  readonly rollback: Rollback;
   readonly transactions: {
     readonly size: number;
     /** Events found unlinked so far. */
@@ -39,6 +42,7 @@ export function collect(parts: MetricParts, emit: Emit): void {
   collectTransactions(parts, emit);
   collectIngest(parts, emit);
   collectStore(parts, emit);
+  collectRollback(parts, emit);
   collectEdges(parts, emit);
 }
 
@@ -173,4 +177,34 @@ function collectEdges({ edges }: MetricParts, emit: Emit): void {
     const response = responseLabels(status, responseFlags, outcome);
     emit('calls_total', [source, sourceWorkload, destination, ...response], count);
   }
+}
+
+function collectRollback({ rollback }: MetricParts, emit: Emit): void {
+  const { ledger, verdicts, controls, proxies, abstained, parts, inForce } = rollback;
+  // Metrics with no series at all could not be told from those that are not exported.
+  for (const mode of ['observe', 'enforce']) {
+    for (const reason of ['named', 'learned', 'triggered']) emit('rollback_signals_total', [mode, reason], 0);
+  }
+  emit('rollback_wrong_verdicts_total', ['', '', ''], 0);
+  emit('requests_refused_total', ['', '', 'refused'], 0);
+  emit('retries_suppressed_total', ['', ''], 0);
+  for (const { mode, reason, count } of ledger.signalCounts()) emit('rollback_signals_total', [mode, reason], count);
+  for (const { kind, service, operation, wrong } of ledger.all()) {
+    emit('rollback_wrong_verdicts_total', [kind, service, operation], wrong);
+  }
+  for (const [reason, count] of abstained) emit('rollback_abstained_total', [reason], count);
+  for (const { source, destination, refused, wouldRefuse, withheld, retriesSuppressed } of ledger.edges()) {
+    emit('requests_refused_total', [source, destination, 'refused'], refused);
+    emit('requests_refused_total', [source, destination, 'would_refuse'], wouldRefuse);
+    emit('requests_refused_total', [source, destination, 'withheld'], withheld);
+    emit('retries_suppressed_total', [source, destination], retriesSuppressed);
+  }
+  emit('work_saved_seconds_total', ['refused'], ledger.saved.workUs / 1e6);
+  emit('work_saved_seconds_total', ['would_refuse'], ledger.saved.wouldWorkUs / 1e6);
+  for (const record of verdicts.all()) emit('rollback_plans', [planState(record).toLowerCase()], 1);
+  emit('rollback_in_force', [], inForce);
+  emit('rollback_kills', [], controls.kills.length);
+  emit('rollback_policy_refused', [], parts.policy.refused === '' ? 0 : 1);
+  emit('directives_total', ['sent'], proxies.sent);
+  emit('directives_total', ['dropped'], proxies.dropped);
 }

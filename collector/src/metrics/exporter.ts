@@ -5,7 +5,7 @@
 // back; past the cap, what is new is added to one series of its metric whose labels all read `other`,
 // so that sums stay right.
 
-import { Counter, Gauge, Registry as PromRegistry, collectDefaultMetrics } from 'prom-client';
+import { Counter, Gauge, Histogram, Registry as PromRegistry, collectDefaultMetrics } from 'prom-client';
 import { CATALOGUE, PREFIX, type Metric, type MetricName } from './catalogue.js';
 
 /** Adds `value` to the series with these label values, in the order of the catalogue. */
@@ -16,9 +16,15 @@ const EDGE_SHARE = 0.8;
 
 const OTHER = 'other';
 
+/** Upper ends of the buckets of durations, s. */
+const BUCKETS = [
+  0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
+] as const;
+
 export class Exporter {
   private readonly registry = new PromRegistry();
   private readonly metrics = new Map<string, Counter | Gauge>();
+  private readonly histograms = new Map<string, Histogram>();
   private readonly admitted = new Set<string>();
   private readonly folded = new Set<string>();
   private folds = 0;
@@ -39,8 +45,17 @@ export class Exporter {
         labelNames: [...metric.labels],
         registers: [this.registry],
       };
+      if (metric.type === 'histogram') {
+        this.histograms.set(name, new Histogram({ ...options, buckets: [...BUCKETS] }));
+        continue;
+      }
       this.metrics.set(name, metric.type === 'counter' ? new Counter(options) : new Gauge(options));
     }
+  }
+
+  /** Adds to a histogram, whose numbers live here. */
+  observe(name: MetricName, value: number): void {
+    this.histograms.get(name)?.observe(value);
   }
 
   async render(): Promise<{ text: string; contentType: string }> {

@@ -134,6 +134,11 @@ export class KindStats {
     return [...new Set(this.failures.flatMap(sample => sample.failures.map(one => one.step)))];
   }
 
+  /** Whether any of these steps was seen in a transaction of this kind. */
+  knows(steps: ReadonlySet<string>): boolean {
+    return [...this.edges.values()].some(edge => steps.has(edge.step));
+  }
+
   /** Edges that belong to what comes after the step when all goes well, and to nothing else. */
   forward(step: string): readonly ForwardEdge[] {
     const { forward, rates } = this.look();

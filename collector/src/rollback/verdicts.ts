@@ -80,6 +80,9 @@ export class Verdicts {
   private readonly byTransaction = new Map<string, VerdictRecord>();
   forgotten = 0;
 
+  /** @param onForget told of each that is given up */
+  constructor(private readonly onForget: (record: VerdictRecord) => void = () => undefined) {}
+
   get size(): number {
     return this.byId.size;
   }
@@ -114,6 +117,7 @@ export class Verdicts {
   private drop(record: VerdictRecord): void {
     this.byId.delete(record.id);
     this.forgotten += 1;
+    this.onForget(record);
     for (const name of namesOf(record)) if (this.byTransaction.get(name) === record) this.byTransaction.delete(name);
   }
 }

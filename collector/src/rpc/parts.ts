@@ -2,6 +2,7 @@
 
 import type { Clock } from '../clock.js';
 import type { Counts } from '../registry/counts.js';
+import type { Rollback } from '../rollback/controller.js';
 import type { Registry } from '../registry/registry.js';
 import type { TransactionsPort } from '../ingest/transactions-port.js';
 
@@ -10,5 +11,6 @@ export interface ReadParts {
   readonly registry: Registry;
   readonly counts: Counts;
   readonly transactions: TransactionsPort;
+  readonly rollback: Rollback;
   readonly countingSinceUs: () => number;
 }

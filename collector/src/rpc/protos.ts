@@ -6,7 +6,7 @@ import { protoPath as healthProto } from 'grpc-health-check';
 import { PROTOS } from '../paths.js';
 import { completeDescriptors } from './reflected.js';
 
-const FILES = ['ingest', 'registry', 'transactions'].map(name => `meshpulse/v1/${name}.proto`);
+const FILES = ['ingest', 'registry', 'rollback', 'transactions'].map(name => `meshpulse/v1/${name}.proto`);
 
 /** 64-bit values as decimal text, enums by name: exact, and as proto3 JSON has them. */
 const OPTIONS: Options = { longs: String, enums: String, oneofs: true, includeDirs: [PROTOS] };
@@ -20,7 +20,7 @@ export const reflectedDefinitions: PackageDefinition = completeDescriptors({
 });
 
 export const PACKAGE = 'meshpulse.v1';
-export const SERVICES = ['Ingest', 'Registry', 'Transactions'] as const;
+export const SERVICES = ['Ingest', 'Registry', 'Transactions', 'Rollback'] as const;
 
 export function service(name: (typeof SERVICES)[number]): ServiceDefinition {
   return definitions[`${PACKAGE}.${name}`] as ServiceDefinition;

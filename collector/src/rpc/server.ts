@@ -13,6 +13,19 @@ import { HealthImplementation } from 'grpc-health-check';
 import type { Address } from '../config.js';
 import { ConfigError, statusOf } from '../errors.js';
 import type { Logger } from '../log.js';
+import type { Rollback } from '../rollback/controller.js';
+import {
+  ack,
+  getLedger,
+  getPlan,
+  getPolicy,
+  kill,
+  listVerdicts,
+  override,
+  simulate,
+  trigger,
+  type ListRequest,
+} from '../rollback/operator.js';
 import { getInstance, listInstances } from './instances.js';
 import { listServices } from './list-services.js';
 import type { ReadParts } from './parts.js';
@@ -20,6 +33,7 @@ import { PACKAGE, reflectedDefinitions, service, SERVICES, withRawRequests } fro
 import { report, reportOnce, type ReportParts } from './report.js';
 import { explain, getFlow, getTransaction, listTransactions, watchTransactions } from './transactions.js';
 import { watchStatus } from './watch-status.js';
+import { watchSignals, type WatchSignalsRequest } from './rollback.js';
 import { whoHad } from './who-had.js';
 
 export interface ServerLimits {
@@ -54,6 +68,8 @@ export class RpcServer {
     const stream = <Q>(
       answer: (parts: ReadParts, call: ServerWritableStream<Q, object>) => void,
     ): handleServerStreamingCall<Q, object> => streaming(reads, answer, log);
+    const act = <Q>(work: (rollback: Rollback, request: Q) => Promise<object>): handleUnaryCall<Q, object> =>
+      acting(reads, work, log);
     this.server.addService(withRawRequests(service('Ingest')), {
       Report: report.bind(undefined, reports),
       ReportOnce: reportOnce.bind(undefined, reports),
@@ -71,6 +87,20 @@ export class RpcServer {
       List: read(listTransactions),
       Explain: read(explain),
       Watch: stream(watchTransactions),
+    });
+    this.server.addService(service('Rollback'), {
+      List: read(({ rollback }, request: ListRequest) => listVerdicts(rollback, request)),
+      GetPlan: read(({ rollback }, request: { id?: string }) => getPlan(rollback, request)),
+      GetLedger: read(({ rollback }, request: Parameters<typeof getLedger>[1]) => getLedger(rollback, request)),
+      GetPolicy: read(({ rollback }) => getPolicy(rollback)),
+      Trigger: act(trigger),
+      Ack: act(ack),
+      Override: act(override),
+      Kill: act(kill),
+      Simulate: act(simulate),
+      Watch: stream(({ rollback }, call: ServerWritableStream<WatchSignalsRequest, object>) =>
+        watchSignals(rollback, call),
+      ),
     });
     this.health = new HealthImplementation({ '': 'NOT_SERVING' });
     this.health.addToServer(this.server);
@@ -119,6 +149,19 @@ function unary<Q>(
     } catch (error) {
       done(refused(error, call.getPath(), log));
     }
+  };
+}
+
+function acting<Q>(
+  { rollback }: ReadParts,
+  work: (rollback: Rollback, request: Q) => Promise<object>,
+  log: Logger,
+): handleUnaryCall<Q, object> {
+  return (call: ServerUnaryCall<Q, object>, done) => {
+    work(rollback, call.request).then(
+      answer => done(null, answer),
+      (error: unknown) => done(refused(error, call.getPath(), log)),
+    );
   };
 }
 

@@ -24,6 +24,7 @@ export const RECORD = {
   FINISH: 8,
   END: 9,
   TOTALS: 10,
+  ROLLBACK: 11,
 } as const;
 
 export interface Frame {

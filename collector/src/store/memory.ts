@@ -6,6 +6,7 @@
 import { decodeBatch } from '../ingest/decode-report.js';
 import type { Loss, Position, Step } from '../ingest/producers.js';
 import type { ProducerState } from '../ingest/report.js';
+import type { RollbackEntry } from '../rollback/store-entries.js';
 import { encodeBatch, encodeJson, parseBatch, parseJson, RECORD, type Frame } from './frames.js';
 import { Journal, type JournalFile } from './journal.js';
 import { lockFolder } from './lock.js';
@@ -101,6 +102,13 @@ export class MemoryStore implements Store {
     return value.map(step => ({ fresh: step.fresh, seq: step.position.seq, loss: step.loss, durable }));
   }
 
+  async putRollback(entries: readonly RollbackEntry[]): Promise<boolean> {
+    const { durable } = await this.write(() => {
+      for (const entry of entries) this.append(encodeJson(RECORD.ROLLBACK, entry));
+    });
+    return durable;
+  }
+
   async announce(cuid: string, proxyId: string, producers: readonly ProducerState[]): Promise<Loss> {
     const { value } = await this.write(() => {
       const record = announceRecord(cuid, proxyId, producers);
@@ -191,6 +199,7 @@ export class MemoryStore implements Store {
     if (frame.type === RECORD.LIFE) recovery.life(parseJson<StoredLife>(frame));
     else if (frame.type === RECORD.COUNT) recovery.count(parseJson<StoredCount>(frame));
     else if (frame.type === RECORD.TOTALS) recovery.totals(parseJson<unknown>(frame));
+    else if (frame.type === RECORD.ROLLBACK) recovery.rollback(parseJson<RollbackEntry>(frame), true);
     else if (frame.type === RECORD.SINCE) recovery.countingSince(parseJson<number>(frame));
     else if (frame.type === RECORD.POSITION) {
       this.positions.restore(...parseJson<[string, Position]>(frame));
@@ -201,6 +210,7 @@ export class MemoryStore implements Store {
     if (frame.type === RECORD.BATCH) this.replayBatch(frame, recovery, counted);
     else if (counted) return;
     else if (frame.type === RECORD.LIFE) recovery.life(parseJson<StoredLife>(frame));
+    else if (frame.type === RECORD.ROLLBACK) recovery.rollback(parseJson<RollbackEntry>(frame), false);
     else if (frame.type === RECORD.ANNOUNCE) {
       const record = parseJson<AnnounceRecord>(frame);
       recovery.loss(record.cuid, this.positions.announce(record));
@@ -257,6 +267,7 @@ export class MemoryStore implements Store {
     frames.push(encodeJson(RECORD.SINCE, source.countingSinceUs()));
     frames.push(encodeJson(RECORD.TOTALS, source.totals()));
     frames.push(encodeJson(RECORD.FLOW, source.flow() ?? null));
+    for (const entry of source.rollback()) frames.push(encodeJson(RECORD.ROLLBACK, entry));
     for (const entry of this.positions.entries()) frames.push(encodeJson(RECORD.POSITION, entry));
     frames.push(encodeJson(RECORD.END, null));
     return frames;

@@ -1,7 +1,8 @@
 // What the collector keeps, and what a store promises about it. Memory meets this contract now; a
 // shared store has to meet the same one, and the same test body.
 //
-// Kept: lives with their addresses, event batches, exact counts, producer positions, learned flow.
+// Kept: lives with their addresses, event batches, exact counts, producer positions, learned flow, and of
+// early rollback verdicts with their signals, overrides, kills, audit and ledger.
 // Not kept: status, progress, in-flight lists. They are older than their worth after a restart.
 //
 // The store owns the producer positions, because whether a batch is new must be decided where it is
@@ -10,6 +11,7 @@
 
 import type { Loss } from '../ingest/producers.js';
 import type { Batch, Counter, ProducerState } from '../ingest/report.js';
+import type { RollbackEntry } from '../rollback/store-entries.js';
 
 /** One life, as it was last put. Times are us since 1970 by the collector's clock. */
 export interface StoredLife {
@@ -108,6 +110,8 @@ export interface Recovery {
    * only rebuilds what is not stored itself (transactions).
    */
   batch(batch: StoredBatch, counted: boolean): void;
+  /** Each replaces the one before of its type and id. `counted`: what it adds to sums is in them already. */
+  rollback(entry: RollbackEntry, counted: boolean): void;
   /** Loss that was found while the batches after the last counts were stored. */
   loss(cuid: string, loss: Loss): void;
 }
@@ -119,6 +123,7 @@ export interface SnapshotSource {
   countingSinceUs(): number;
   totals(): unknown;
   flow(): unknown;
+  rollback(): Iterable<RollbackEntry>;
 }
 
 export interface StoreStats {
@@ -147,6 +152,8 @@ export interface Store {
    * become the state that a restart begins with.
    */
   putBatches(batches: readonly StoredBatch[]): Promise<PutResult[]>;
+  /** Settles when they are stored; says whether a restart keeps them. */
+  putRollback(entries: readonly RollbackEntry[]): Promise<boolean>;
   /** A proxy says where its producers are; returns what they dropped since they last said so. */
   announce(cuid: string, proxyId: string, producers: readonly ProducerState[]): Promise<Loss>;
   /** Producers that will not come back; returns what they announced and never sent. */

@@ -171,13 +171,13 @@ export class Transactions implements TransactionsPort {
     return this.viewOf(this.find(id));
   }
 
-  /** Those that ended since then, in the order in which they ended. */
-  *viewsSince(sinceUs: number): Generator<{ view: View; endUs: number }> {
+  /** Those that ended since then, the newest `max` of them, in the order in which they ended. */
+  *viewsSince(sinceUs: number, max: number): Generator<{ view: View; endUs: number }> {
     const ended = [...this.table.all()].flatMap(transaction => {
       const { endUs, evidence } = transaction;
       return endUs === undefined || endUs < sinceUs || !evidence ? [] : [{ transaction, endUs }];
     });
-    for (const { transaction, endUs } of ended.sort((a, b) => a.endUs - b.endUs)) {
+    for (const { transaction, endUs } of ended.sort((a, b) => a.endUs - b.endUs).slice(-max)) {
       if (this.table.current(transaction) === transaction) yield { view: this.viewOf(transaction), endUs };
     }
   }

@@ -1,0 +1,45 @@
+// What is written down: entries for the store, and the audit.
+
+import type { Clock } from '../clock.js';
+import type { Logger } from '../log.js';
+import type { Audit, Ledger } from './ledger.js';
+import type { RollbackEntry } from './store-entries.js';
+import type { VerdictRecord } from './verdicts.js';
+
+export interface ArchiveParts {
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly ledger: Ledger;
+  /** Settles when the entries are as durable as they will be. */
+  readonly put: (entries: readonly RollbackEntry[]) => Promise<unknown>;
+}
+
+export class Archive {
+  private audits = 0;
+
+  constructor(private readonly parts: ArchiveParts) {}
+
+  /** Without waiting; a failure belongs in the log. */
+  keep(...entries: readonly RollbackEntry[]): void {
+    this.parts.put(entries).catch((error: unknown) => {
+      this.parts.log.error({ err: error }, 'the store refused what rollback told it');
+    });
+  }
+
+  keepVerdict(record: VerdictRecord): void {
+    this.keep({ type: 'verdict', id: record.id, value: record });
+  }
+
+  /** Settles when they are stored; rejects when they cannot be. */
+  async store(...entries: readonly RollbackEntry[]): Promise<void> {
+    await this.parts.put(entries);
+  }
+
+  /** Notes who did what, why, and how it went. */
+  audit(action: Audit['action'], actor: string, reason: string, subject: string, result: string): void {
+    const value = { atUs: this.parts.clock.nowUs(), action, actor, reason, subject, result };
+    this.parts.ledger.audit(value);
+    this.audits += 1;
+    this.keep({ type: 'audit', id: `${value.atUs} ${this.audits}`, value });
+  }
+}

@@ -1,0 +1,406 @@
+// Early rollback as it runs: rows come in, verdicts are made, filters and applications are told.
+//
+// The decisions are pure (policy.ts, plan.ts, signals.ts); here is what they are asked about, what
+// follows from them, and the state that has to outlive a moment. Time is the collector's clock; how long
+// a directive holds is its monotonic side.
+
+import type { Clock } from '../clock.js';
+import { outcomeOf, ROW_FLAG, type EventColumns } from '../ingest/columns.js';
+import type { Hello, Report } from '../ingest/report.js';
+import type { RollbackPort } from '../ingest/rollback-port.js';
+import { instanceRef } from '../ingest/apply.js';
+import type { Logger } from '../log.js';
+import { serviceOfHost } from '../registry/counts.js';
+import type { Life } from '../registry/life.js';
+import type { Registry } from '../registry/registry.js';
+import { hexOfId, idOfHex } from '../transactions/ids.js';
+import type { Transactions } from '../transactions/index.js';
+import { OUTCOME } from '../transactions/transaction.js';
+import { idsOf, scan, type Account, type Ids } from './accounts.js';
+import { Archive } from './archive.js';
+import { ControlsBook } from './controls-book.js';
+import { clear, doomFor, endOf, flushOf, servicesOf, type Directive } from './directives.js';
+import type { Learner } from './learner.js';
+import { Ledger } from './ledger.js';
+import { MeshDown } from './mesh-down.js';
+import { inScope } from './modes.js';
+import { Plans } from './plans.js';
+import { decide } from './policy.js';
+import type { PolicySource } from './policy-source.js';
+import { Proxies, TARGETS_MAX } from './proxies.js';
+import { recordOf } from './record.js';
+import { stepName } from './sample.js';
+import type { RollbackEntry } from './store-entries.js';
+import { isEnforced, Verdicts, type VerdictRecord } from './verdicts.js';
+import type { View } from './view.js';
+import { Watchers, type Delivery } from './watchers.js';
+
+export interface RollbackParts {
+  readonly clock: Clock;
+  readonly registry: Registry;
+  readonly transactions: Transactions;
+  readonly learner: Learner;
+  readonly policy: PolicySource;
+  readonly log: Logger;
+  /** Keeps entries; settles when they are as durable as they will be. */
+  readonly put: (entries: readonly RollbackEntry[]) => Promise<unknown>;
+  /** Told how long it took from the end of a failed call until a directive was in force, s. */
+  readonly latency: (seconds: number) => void;
+  /** What applications are told by callback. */
+  readonly callbackBody: (delivery: Delivery) => Buffer;
+}
+
+/** Transactions that wait for their kind to be known, at most; and for how long, ms. */
+const WANTED_MAX = 10_000;
+const WANTED_MS = 10_000;
+
+/** Late rows still change a plan for this long after its verdict ended, us. */
+const LATE_US = 60e6;
+
+/** Directives whose acknowledgement is waited for, for the latency. */
+const TIMED_MAX = 10_000;
+
+/** Proxies asked for what they have not told yet, at most. */
+const ASKED_MAX = 64;
+
+/** In force at filters. */
+interface Active {
+  readonly record: VerdictRecord;
+  readonly lives: Set<Life>;
+  readonly untilMs: number;
+  readonly entry: string;
+}
+
+export class Rollback implements RollbackPort {
+  readonly verdicts: Verdicts = new Verdicts(record => this.plans.forget(record));
+  readonly controls = new ControlsBook();
+  readonly ledger: Ledger;
+  readonly proxies: Proxies;
+  readonly watchers: Watchers;
+  readonly archive: Archive;
+  readonly plans: Plans;
+  readonly down: MeshDown;
+  private readonly active = new Map<string, Active>();
+  /** Records whose rows are still of interest, and until when; the last words of their ids. */
+  private readonly late = new Map<string, { record: VerdictRecord; untilUs: number }>();
+  private readonly words = new Map<number, number>();
+  private readonly wanted = new Map<string, { ids: Ids; untilMs: number }>();
+  private readonly timed = new Map<string, number>();
+  /** False while the store gives back what it kept: nothing is decided by the past. */
+  private live = false;
+  /** Decisions not made, by reason. */
+  readonly abstained = new Map<string, number>();
+
+  constructor(readonly parts: RollbackParts) {
+    const { clock, registry, log, policy, learner, put } = parts;
+    this.ledger = new Ledger(clock.nowUs());
+    this.archive = new Archive({ clock, log, ledger: this.ledger, put });
+    this.proxies = new Proxies(() => clock.nowUs());
+    const findLife = (cuid: string): Life | undefined => (cuid === '' ? undefined : registry.find(cuid));
+    this.watchers = new Watchers(this.proxies, findLife, parts.callbackBody);
+    this.plans = new Plans({ clock, log, policy, archive: this.archive, watchers: this.watchers });
+    const { controls, proxies } = this;
+    this.down = new MeshDown({ clock, log, registry, learner, policy, controls, proxies });
+  }
+
+  /** From now on what comes is the present. */
+  begin(): void {
+    this.live = true;
+  }
+
+  hello(life: Life, { rollbackMode, rollbackCallback }: Hello): void {
+    this.proxies.hello(life, rollbackMode, rollbackCallback);
+  }
+
+  left(life: Life): void {
+    this.proxies.left(life);
+  }
+
+  take(life: Life): readonly Directive[] {
+    return this.proxies.take(life);
+  }
+
+  rows(life: Life, columns: EventColumns): void {
+    const { policy } = this.parts.policy;
+    const declined = policy.declined.http.size + policy.declined.grpc.size > 0;
+    const seen = scan(columns, declined, word => this.words.has(word));
+    for (const { row, what } of seen.accounts) this.account(life, columns, row, what);
+    if (!this.live) return;
+    for (const [peer, { calls, failures }] of seen.calls) {
+      this.down.note(life, columns.strings[peer]!, calls, failures);
+    }
+    for (const ids of seen.failing.values()) this.evaluate(ids);
+    for (const row of seen.entries) this.entryEnded(columns, row);
+    for (const ids of seen.watched.values()) this.moved(ids);
+  }
+
+  report(life: Life, { began, directiveAcks, signalResults }: Report): void {
+    if (began.length > 0) this.parts.transactions.began(instanceRef(life), began);
+    for (const item of began) {
+      const ids = { key: idOfHex(item.keyHi + item.keyLo), request: idOfHex(item.requestHi + item.requestLo) };
+      if (this.wanted.has(hexOfId(ids.key)) || this.wanted.has(hexOfId(ids.request))) this.evaluate(ids);
+      if (this.words.has(ids.key[3]) || this.words.has(ids.request[3])) this.moved(ids);
+    }
+    const nowUs = this.parts.clock.nowUs();
+    for (const { version, heldUs } of directiveAcks) {
+      const failedUs = this.timed.get(version);
+      if (failedUs !== undefined) this.parts.latency(Math.max(0, nowUs - heldUs - failedUs) / 1e6);
+    }
+    for (const { id, status } of signalResults) {
+      const found = this.plans.find(id);
+      // Only the service that was asked may say that it has undone its step.
+      if (found?.step.service === life.service && status >= 200 && status < 300) this.plans.acknowledge(id, life.cuid);
+    }
+  }
+
+  /** To be called about four times a second. */
+  tick(nowUs: number): void {
+    const { clock, policy } = this.parts;
+    const nowMs = clock.monotonicMs();
+    if (policy.look(nowUs, nowMs)) this.archive.audit('policy', '', '', policy.path, 'in force');
+    for (const scope of this.controls.expire(nowUs)) this.archive.keep({ type: 'override', id: scope, value: null });
+    for (const { record, untilMs } of this.active.values()) if (nowMs >= untilMs) this.end(record, 'ttl', false);
+    for (const [name, { untilMs }] of this.wanted) if (nowMs >= untilMs) this.wanted.delete(name);
+    for (const [id, { untilUs }] of this.late) if (nowUs >= untilUs) this.unwatch(id);
+    this.plans.tick(nowUs);
+    this.down.tick(nowMs);
+    this.verdicts.expire(nowUs);
+  }
+
+  /** Whether what became of a transaction was our doing: it teaches nothing then. */
+  isEnforced(view: View): boolean {
+    const record = this.verdicts.of(view.key) ?? this.ofRequests(view);
+    return record !== undefined && isEnforced(record);
+  }
+
+  /** The verdict on a transaction, by any of its ids. */
+  verdictOf(view: View): VerdictRecord | undefined {
+    return this.verdicts.of(view.key) ?? this.ofRequests(view);
+  }
+
+  /** In force, for `list` and metrics. */
+  get inForce(): number {
+    return this.active.size;
+  }
+
+  /** Makes a verdict take effect: recorded first, then told. */
+  issue(record: VerdictRecord, view: View): void {
+    const { clock } = this.parts;
+    this.verdicts.put(record);
+    this.ledger.verdict(record);
+    this.activate(record, view);
+    this.watch(record, clock.nowUs());
+    this.plans.update(record, view);
+    this.plans.track(record);
+    this.askProxies(record, this.pathOf(view));
+    this.archive.keepVerdict(record);
+    const { id, kind, service, operation, mode, reason, heldOut, proxies } = record;
+    this.parts.log.info({ id, kind, service, operation, mode, reason, heldOut, proxies }, 'a transaction is doomed');
+  }
+
+  /** Ends what filters hold of a verdict. `tell`: they do not know by themselves. */
+  end(record: VerdictRecord, reason: string, tell: boolean): void {
+    const active = this.active.get(record.id);
+    if (active === undefined) return;
+    this.active.delete(record.id);
+    record.endedUs = this.parts.clock.nowUs();
+    record.endReason = reason;
+    if (tell) for (const life of active.lives) this.proxies.send(life, endOf(record, this.proxies.version()));
+    this.archive.keepVerdict(record);
+  }
+
+  /** Every filter forgets what it holds, if the scope is the mesh; else those verdicts end. */
+  killed(scope: string): number {
+    for (const { record } of this.active.values()) {
+      const caller = record.forward[0]?.caller ?? '';
+      const places = [
+        { kind: record.kind, service: record.service, caller },
+        ...record.forward.map(edge => ({ kind: record.kind, ...edge })),
+      ];
+      if (places.some(place => inScope(scope, place))) this.end(record, 'killed', true);
+    }
+    if (scope !== 'mesh') return 0;
+    const lives = [...this.proxies.all()];
+    for (const life of lives) this.proxies.send(life, clear(this.proxies.version()));
+    return lives.length;
+  }
+
+  /** For the store's snapshots. */
+  *entries(): Generator<RollbackEntry> {
+    yield { type: 'ledger', id: '', value: this.ledger.snapshot() };
+    for (const record of [...this.verdicts.all()].reverse()) yield { type: 'verdict', id: record.id, value: record };
+    for (const value of this.controls.overrides) yield { type: 'override', id: value.scope, value };
+    for (const value of this.controls.kills) yield { type: 'kill', id: value.scope, value };
+    for (const value of this.ledger.auditRecords(Number.MAX_SAFE_INTEGER).reverse())
+      yield { type: 'audit', id: '', value };
+  }
+
+  /** Takes back one entry. `counted`: the ledger holds it already. */
+  restore(entry: RollbackEntry, counted: boolean): void {
+    if (entry.type === 'ledger') this.ledger.restore(entry.value);
+    else if (entry.type === 'override') this.controls.override(entry.id, entry.value ?? undefined);
+    else if (entry.type === 'kill') this.controls.kill(entry.id, entry.value ?? undefined);
+    else if (entry.type === 'audit') this.ledger.audit(entry.value);
+    else this.restoreVerdict(entry.value, counted);
+  }
+
+  private restoreVerdict(record: VerdictRecord, counted: boolean): void {
+    const before = this.verdicts.get(record.id);
+    if (!counted && before === undefined) this.ledger.verdict(record);
+    if (!counted && record.succeeded === true && before?.succeeded !== true) this.ledger.wrong(record);
+    this.verdicts.put(record);
+    this.plans.track(record);
+  }
+
+  private evaluate(ids: Ids): void {
+    const { transactions, learner, policy, clock } = this.parts;
+    const view = transactions.view(ids.key, ids.request);
+    if (view === undefined || this.verdictOf(view) !== undefined) return;
+    const nowUs = clock.nowUs();
+    const decision = decide(policy.policy, learner.get(view.kind), view, this.controls, nowUs);
+    if (decision.verdict !== undefined) {
+      this.forgetWanted(ids);
+      this.issue(recordOf(decision.verdict, view, policy.policy.ttlMs, nowUs), view);
+      return;
+    }
+    this.abstained.set(decision.why, (this.abstained.get(decision.why) ?? 0) + 1);
+    if (decision.wanted) this.want(ids, view);
+    else this.forgetWanted(ids);
+  }
+
+  /** Its kind is not known while its entry runs: the proxies that serve entries are asked. */
+  private want(ids: Ids, view: View): void {
+    const name = hexOfId(ids.key);
+    if (this.wanted.has(name)) return;
+    const wish = { ids, untilMs: this.parts.clock.monotonicMs() + WANTED_MS };
+    this.wanted.set(name, wish);
+    this.wanted.set(hexOfId(ids.request), wish);
+    while (this.wanted.size > WANTED_MAX) this.wanted.delete(this.wanted.keys().next().value!);
+    const failed = new Set(view.steps.filter(step => step.outcome === OUTCOME.FAILED).map(stepName));
+    const services = [...this.parts.learner.all()]
+      .filter(stats => stats.knows(failed))
+      .map(stats => stats.kind.split(' ')[0]!);
+    this.askProxies({ keys: [name], requests: [hexOfId(ids.request)] }, new Set(services));
+  }
+
+  private forgetWanted({ key, request }: Ids): void {
+    this.wanted.delete(hexOfId(key));
+    this.wanted.delete(hexOfId(request));
+  }
+
+  private askProxies(ids: Pick<VerdictRecord, 'keys' | 'requests'>, services: Iterable<string>): void {
+    let asked = 0;
+    for (const service of new Set(services)) {
+      for (const life of this.proxies.of(service)) {
+        if (asked++ >= ASKED_MAX) return;
+        this.proxies.send(life, flushOf(ids, this.proxies.version()));
+      }
+    }
+  }
+
+  /** Services that took part, as far as is known, and those that come before the failed step. */
+  private pathOf(view: View): Set<string> {
+    const services = view.steps.flatMap(step => [step.caller, step.service]);
+    return new Set([view.kind.split(' ')[0]!, ...services].filter(service => service !== ''));
+  }
+
+  /** Tells the proxies concerned: those that took part first. */
+  private activate(record: VerdictRecord, view: View): void {
+    const { clock } = this.parts;
+    const took = new Set(view.steps.flatMap(step => [step.callerCuid, step.cuid]));
+    const lives = new Set<Life>();
+    for (const service of servicesOf(record)) {
+      const all = [...this.proxies.of(service)].filter(life => this.proxies.isOn(life));
+      for (const life of all.sort((a, b) => Number(took.has(b.cuid)) - Number(took.has(a.cuid)))) {
+        if (lives.size >= TARGETS_MAX) break;
+        const version = this.proxies.version();
+        const directive = doomFor(record, service, version, record.ttlMs);
+        if (directive === undefined) break;
+        lives.add(life);
+        this.proxies.send(life, directive);
+        this.time(version, view, record);
+      }
+    }
+    record.proxies = lives.size;
+    const untilMs = clock.monotonicMs() + record.ttlMs;
+    const entry = view.steps.find(step => step.entry)?.eventId ?? '';
+    this.active.set(record.id, { record, lives, untilMs, entry });
+  }
+
+  private time(version: string, view: View, { eventId, decidedUs }: VerdictRecord): void {
+    const failedUs = view.steps.find(step => step.eventId === eventId && step.call)?.endUs ?? decidedUs;
+    this.timed.set(version, failedUs);
+    if (this.timed.size > TIMED_MAX) this.timed.delete(this.timed.keys().next().value!);
+  }
+
+  /** A transaction under a verdict was heard of: its plan may grow, and a second entry ends it. */
+  private moved({ key, request }: Ids): void {
+    const view = this.parts.transactions.view(key, request);
+    const record = view === undefined ? undefined : this.verdictOf(view);
+    if (view === undefined || record === undefined) return;
+    if (view.entries > 1) this.end(record, 'second entry', true);
+    if (!this.plans.update(record, view)) return;
+    this.plans.track(record);
+    this.archive.keepVerdict(record);
+  }
+
+  private entryEnded(columns: EventColumns, row: number): void {
+    const { key, request } = idsOf(columns, row);
+    const record = this.verdicts.of(hexOfId(key), hexOfId(request));
+    if (record === undefined || record.succeeded !== undefined) return;
+    const outcome = outcomeOf(columns.flags[row]!);
+    this.end(record, 'entry ended', true);
+    // The caller has left: whether the application succeeds, nobody says.
+    if (outcome === OUTCOME.CANCELLED || outcome === 0) return;
+    record.succeeded = outcome === OUTCOME.OK;
+    if (record.succeeded) {
+      this.ledger.wrong(record);
+      this.parts.log.warn(
+        { id: record.id, key: record.key, kind: record.kind },
+        'a verdict was wrong: the transaction succeeded',
+      );
+    }
+    this.archive.keepVerdict(record);
+  }
+
+  private account(life: Life, columns: EventColumns, row: number, what: Account): void {
+    const { key, request } = idsOf(columns, row);
+    const record = this.verdicts.of(hexOfId(key), hexOfId(request));
+    const call = (columns.flags[row]! & ROW_FLAG.CALL) !== 0;
+    const peer = this.parts.registry.find(columns.strings[columns.peerCuid[row]!]!)?.service ?? '';
+    const named = peer === '' ? serviceOfHost(columns.strings[columns.peerService[row]!]!) : peer;
+    const [source, destination] = call ? [life.service, named] : [peer, life.service];
+    const operation = columns.strings[columns.operation[row]!]!;
+    const edge = record?.forward.find(
+      one => one.operation === operation && one.service === destination && (!call || one.caller === source),
+    );
+    this.ledger.requests(what, columns.weight[row]!, source, destination, record, edge?.workUs ?? 0);
+  }
+
+  private watch(record: VerdictRecord, nowUs: number): void {
+    this.late.set(record.id, { record, untilUs: nowUs + record.ttlMs * 1000 + LATE_US });
+    for (const word of wordsOf(record)) this.words.set(word, (this.words.get(word) ?? 0) + 1);
+  }
+
+  private unwatch(id: string): void {
+    const watched = this.late.get(id);
+    this.late.delete(id);
+    for (const word of watched === undefined ? [] : wordsOf(watched.record)) {
+      const count = (this.words.get(word) ?? 1) - 1;
+      if (count === 0) this.words.delete(word);
+      else this.words.set(word, count);
+    }
+  }
+
+  private ofRequests(view: View): VerdictRecord | undefined {
+    for (const id of [...view.keys, ...view.requests]) {
+      const hex = hexOfId(id);
+      const record = this.verdicts.of(hex, hex);
+      if (record !== undefined) return record;
+    }
+    return undefined;
+  }
+}
+
+const wordsOf = ({ keys, requests }: VerdictRecord): Set<number> =>
+  new Set([...keys, ...requests].map(hex => idOfHex(hex)[3]));

@@ -1,0 +1,346 @@
+// What people and applications ask of early rollback: checked here, done by the controller.
+
+import { InvalidArgument, NotFound } from '../errors.js';
+import { microseconds, timestamp } from '../rpc/encode.js';
+import { newestFirst, page, pageSize } from '../rpc/pages.js';
+import type { Rollback } from './controller.js';
+import { checkActor, checkReason, checkScope, checkTtl } from './controls-book.js';
+import {
+  auditMessage,
+  killMessage,
+  lineMessage,
+  overrideMessage,
+  planMessage,
+  savedMessage,
+  stateName,
+  stepMessage,
+  verdictMessage,
+} from './messages.js';
+import { effectiveMode, modeName, modeOf, weakest } from './modes.js';
+import { parsePolicy, PolicyError } from './policy-file.js';
+import { LOWER_BOUND, unfitness, type Policy } from './policy.js';
+import { emptyRecord, forwardRecord } from './record.js';
+import { Simulation } from './simulate.js';
+import type { VerdictRecord } from './verdicts.js';
+import type { View } from './view.js';
+import { wilsonLower } from './wilson.js';
+
+type Time = { readonly seconds?: string | number; readonly nanos?: number } | null;
+
+/** Lines of one answer. */
+const LINES_MAX = 1000;
+
+/** Names of who acknowledges, bytes. */
+const BY_BYTES_MAX = 64;
+
+/** Transactions that one simulation looks at, at most: the newest. */
+const SIMULATED_MAX = 20_000;
+
+/** A simulation lets others work after this long, ms. */
+const SLICE_MS = 20;
+
+const STATES = ['DECIDED', 'ROLLING_BACK', 'ROLLED_BACK', 'STUCK'].map(name => `ROLLBACK_STATE_${name}`);
+
+export interface ListRequest {
+  readonly states?: readonly string[];
+  readonly service?: string;
+  readonly since?: Time;
+  readonly pageSize?: number;
+  readonly pageToken?: string;
+}
+
+export function listVerdicts({ verdicts }: Rollback, request: ListRequest): object {
+  const { states = [], service = '', pageToken = '' } = request;
+  for (const state of states) {
+    if (!STATES.includes(state)) throw new InvalidArgument('states', state, `one of ${STATES.join(', ')}`);
+  }
+  const sinceUs = microseconds(request.since) ?? 0;
+  const wanted = [...verdicts.all()].filter(
+    record =>
+      record.decidedUs >= sinceUs &&
+      (service === '' || record.service === service) &&
+      (states.length === 0 || states.includes(stateName(record))),
+  );
+  const keyOf = (record: VerdictRecord): string => `${newestFirst(record.decidedUs)} ${record.id}`;
+  const { items, nextPageToken } = page(wanted, keyOf, pageSize(request.pageSize), pageToken);
+  return { verdicts: items.map(verdictMessage), nextPageToken };
+}
+
+export interface TriggerRequest {
+  readonly id?: string;
+  readonly reason?: string;
+  readonly dryRun?: boolean;
+  readonly actor?: string;
+}
+
+/** @throws NotFound, InvalidArgument */
+export async function trigger(rollback: Rollback, request: TriggerRequest): Promise<object> {
+  const { clock, policy, transactions } = rollback.parts;
+  const [reason, actor] = [checkReason(request.reason), checkActor(request.actor)];
+  const view = transactions.viewOfId(checkId(request.id));
+  const before = rollback.verdictOf(view);
+  if (before !== undefined)
+    return { verdict: verdictMessage(before), plan: planMessage(before), dryRun: request.dryRun === true };
+  const nowUs = clock.nowUs();
+  const record = triggeredRecord(rollback, view, policy.policy, reason, nowUs);
+  if (request.dryRun === true) {
+    rollback.plans.update(record, view);
+    return { verdict: verdictMessage(record), plan: planMessage(record), dryRun: true };
+  }
+  rollback.issue(record, view);
+  await rollback.archive.store({ type: 'verdict', id: record.id, value: record });
+  rollback.archive.audit('trigger', actor, reason, view.key, `mode ${record.mode}, ${record.proxies} proxies told`);
+  return { verdict: verdictMessage(record), plan: planMessage(record), dryRun: false };
+}
+
+/** Nobody failed, so what comes after the first step is what would be refused: nothing is known to be more. */
+function triggeredRecord(
+  rollback: Rollback,
+  view: View,
+  { mode, ttlMs }: Policy,
+  reason: string,
+  nowUs: number,
+): VerdictRecord {
+  const place = { kind: view.kind, service: view.kind.split(' ')[0]!, caller: '' };
+  const inForce = effectiveMode(mode, rollback.controls, place, nowUs);
+  const stats = rollback.parts.learner.get(view.kind);
+  const unfit = unfitness(stats, view, nowUs) || (view.entries > 1 ? 'more than one entry' : '');
+  const first = view.steps.find(step => step.call);
+  const known =
+    stats === undefined || unfit !== '' || first === undefined
+      ? []
+      : stats.forward(`${first.service} ${first.operation}`);
+  return {
+    ...emptyRecord(view, nowUs, ttlMs),
+    mode: inForce,
+    operatorReason: reason,
+    evidence: [`mode=${inForce}`, ...(unfit === '' ? [] : [`nothing_refused=${unfit}`])],
+    forward: known.map(forwardRecord),
+  };
+}
+
+export interface AckRequest {
+  readonly signal?: string;
+  readonly step?: string;
+  readonly by?: string;
+}
+
+/** Settles when the acknowledgement is stored. @throws NotFound, InvalidArgument */
+export async function ack(rollback: Rollback, { signal = '', step = '', by = '' }: AckRequest): Promise<object> {
+  if (!/^[0-9a-f]{16}$/.test(signal)) throw new InvalidArgument('signal', signal.slice(0, 40), '16 hex digits');
+  if (Buffer.byteLength(by) > BY_BYTES_MAX)
+    throw new InvalidArgument('by', by.slice(0, 40), `at most ${BY_BYTES_MAX} bytes`);
+  const known = rollback.plans.find(signal);
+  if (known === undefined) throw new NotFound(`no signal has the id ${signal}; signals are remembered for 90 days`);
+  if (step !== '' && step !== known.step.eventId) {
+    throw new InvalidArgument('step', step.slice(0, 40), `${known.step.eventId}, the event of this signal, or unset`);
+  }
+  const { record, step: acknowledged, first } = rollback.plans.acknowledge(signal, by)!;
+  if (first) await rollback.archive.store({ type: 'verdict', id: record.id, value: record });
+  return { step: stepMessage(acknowledged, record.steps.indexOf(acknowledged) + 1), first };
+}
+
+/** @throws NotFound */
+export function getPlan(rollback: Rollback, request: { readonly id?: string }): object {
+  return planMessage(findRecord(rollback, checkId(request.id)));
+}
+
+/** By verdict, or by any id of the transaction. @throws NotFound */
+export function findRecord(rollback: Rollback, id: string): VerdictRecord {
+  const byId =
+    rollback.verdicts.get(id) ?? rollback.verdicts.of(id.toLowerCase(), id.toLowerCase().replaceAll('-', ''));
+  if (byId !== undefined) return byId;
+  const view = rollback.parts.transactions.viewOfId(id);
+  const record = rollback.verdictOf(view);
+  if (record === undefined) throw new NotFound(`there is no verdict on ${JSON.stringify(id)}`);
+  return record;
+}
+
+export function getLedger(
+  { ledger, verdicts }: Rollback,
+  request: { readonly since?: Time; readonly pageSize?: number },
+): object {
+  const sinceUs = microseconds(request.since) ?? 0;
+  const all = ledger.all();
+  const lines = sinceUs === 0 ? all : linesSince([...verdicts.all()].filter(one => one.decidedUs >= sinceUs));
+  const sum = (of: (line: (typeof all)[number]) => number): string =>
+    String(lines.reduce((total, line) => total + of(line), 0));
+  return {
+    since: timestamp(Math.max(sinceUs, ledger.since)),
+    lines: lines.slice(0, LINES_MAX).map(lineMessage),
+    total: savedMessage(sinceUs === 0 ? ledger.saved : totalOf(lines.map(line => line.saved))),
+    verdicts: sum(line => line.verdicts),
+    wrongVerdicts: sum(line => line.wrong),
+    audit: ledger
+      .auditRecords(pageSize(request.pageSize))
+      .filter(one => one.atUs >= sinceUs)
+      .map(auditMessage),
+  };
+}
+
+type Line = ReturnType<Rollback['ledger']['all']>[number];
+
+function linesSince(records: readonly VerdictRecord[]): Line[] {
+  const lines = new Map<string, Line>();
+  for (const { kind, service, operation, heldOut, succeeded, saved } of records) {
+    const key = `${kind}\n${service}\n${operation}`;
+    const line = lines.get(key) ?? { kind, service, operation, verdicts: 0, heldOut: 0, wrong: 0, saved: totalOf([]) };
+    line.verdicts += 1;
+    line.heldOut += heldOut ? 1 : 0;
+    line.wrong += succeeded === true ? 1 : 0;
+    lines.set(key, { ...line, saved: totalOf([line.saved, saved]) });
+  }
+  return [...lines.values()].sort((a, b) => b.saved.workUs - a.saved.workUs);
+}
+
+function totalOf(all: readonly VerdictRecord['saved'][]): VerdictRecord['saved'] {
+  const sum = { refused: 0, wouldRefuse: 0, withheld: 0, retriesSuppressed: 0, workUs: 0, wouldWorkUs: 0 };
+  for (const one of all) for (const name of Object.keys(sum) as (keyof typeof sum)[]) sum[name] += one[name];
+  return sum;
+}
+
+export function getPolicy(rollback: Rollback): object {
+  const { policy, learner, clock } = rollback.parts;
+  const nowUs = clock.nowUs();
+  const learned = [...learner.all()].flatMap(stats =>
+    stats.failedSteps().map(step => {
+      const { failures, fatal } = stats.evidence(step, nowUs);
+      const bound = wilsonLower(fatal, failures);
+      const [service, ...operation] = step.split(' ');
+      const withheld = unfitness(stats, { thinned: false }, nowUs) || (bound < LOWER_BOUND ? 'below the bound' : '');
+      return {
+        kind: stats.kind,
+        service,
+        operation: operation.join(' '),
+        failures,
+        fatal,
+        lowerBound: bound,
+        decides: withheld === '',
+        withheld,
+        singleEntryRatio: stats.singleRatio,
+        forward: [...new Set(stats.forward(step).map(({ edge }) => edge.name))],
+      };
+    }),
+  );
+  return {
+    mode: modeName(policy.policy.mode),
+    text: policy.text,
+    path: policy.path,
+    loaded: timestamp(policy.loadedUs),
+    refused: policy.refused,
+    overrides: rollback.controls.overrides.map(overrideMessage),
+    kills: rollback.controls.kills.map(killMessage),
+    learned: learned.slice(0, LINES_MAX),
+  };
+}
+
+export interface OverrideRequest {
+  readonly scope?: string;
+  readonly mode?: string;
+  readonly ttl?: Time;
+  readonly reason?: string;
+  readonly dryRun?: boolean;
+  readonly actor?: string;
+}
+
+/** @throws InvalidArgument */
+export async function override(rollback: Rollback, request: OverrideRequest): Promise<object> {
+  const scope = checkScope(request.scope ?? '');
+  const [reason, actor, dryRun] = [checkReason(request.reason), checkActor(request.actor), request.dryRun === true];
+  const lifts = (request.mode ?? 'ROLLBACK_MODE_UNSPECIFIED') === 'ROLLBACK_MODE_UNSPECIFIED';
+  const mode = modeOf(request.mode ?? '');
+  if (mode === undefined && !lifts)
+    throw new InvalidArgument('mode', request.mode, 'OFF, OBSERVE, ENFORCE, or unset to lift');
+  const ttlMs = lifts
+    ? 0
+    : checkTtl(request.ttl === undefined || request.ttl === null ? undefined : microseconds(request.ttl)! / 1000);
+  const value = { scope, mode: mode ?? 'enforce', untilUs: rollback.parts.clock.nowUs() + ttlMs * 1000, reason, actor };
+  const shown = { ...overrideMessage(value), mode: modeName(mode) };
+  if (dryRun) return { override: shown, dryRun };
+  rollback.controls.override(scope, lifts ? undefined : value);
+  if (mode !== undefined && weakest(mode, 'enforce') !== 'enforce') rollback.killed(scope);
+  await rollback.archive.store({ type: 'override', id: scope, value: lifts ? null : value });
+  rollback.archive.audit('override', actor, reason, scope, lifts ? 'lifted' : `${value.mode} for ${ttlMs / 1000} s`);
+  return { override: shown, dryRun };
+}
+
+export interface KillRequest {
+  readonly scope?: string;
+  readonly reason?: string;
+  readonly dryRun?: boolean;
+  readonly actor?: string;
+  readonly lift?: boolean;
+}
+
+/** @throws InvalidArgument, NotFound */
+export async function kill(rollback: Rollback, request: KillRequest): Promise<object> {
+  const scope = checkScope(request.scope === undefined || request.scope === '' ? 'mesh' : request.scope);
+  const [reason, actor, dryRun] = [checkReason(request.reason), checkActor(request.actor), request.dryRun === true];
+  const lift = request.lift === true;
+  const before = rollback.controls.kills.find(one => one.scope === scope);
+  if (lift && before === undefined) throw new NotFound(`there is no kill of ${scope}`);
+  const value = lift ? before! : { scope, sinceUs: rollback.parts.clock.nowUs(), reason, actor };
+  if (dryRun) return { kill: killMessage(value), dryRun, proxies: 0 };
+  rollback.controls.kill(scope, lift ? undefined : value);
+  const proxies = lift ? 0 : rollback.killed(scope);
+  await rollback.archive.store({ type: 'kill', id: scope, value: lift ? null : value });
+  rollback.archive.audit(
+    lift ? 'lift' : 'kill',
+    actor,
+    reason,
+    scope,
+    lift ? 'lifted' : `${proxies} proxies told to forget all`,
+  );
+  return { kill: killMessage(value), dryRun, proxies };
+}
+
+/** @throws InvalidArgument when the policy is wrong: the message names the line */
+export async function simulate(
+  rollback: Rollback,
+  request: { readonly policy?: string; readonly since?: Time },
+): Promise<object> {
+  const { transactions, policy, clock } = rollback.parts;
+  const simulation = new Simulation(policyOf(request.policy, policy.policy));
+  const sinceUs = microseconds(request.since) ?? 0;
+  let [first, pauseMs] = [clock.nowUs(), performance.now()];
+  for (const { view, endUs } of transactions.viewsSince(sinceUs, SIMULATED_MAX)) {
+    first = Math.min(first, endUs);
+    simulation.add(view, endUs);
+    if (performance.now() - pauseMs < SLICE_MS) continue;
+    await new Promise(resolve => setImmediate(resolve));
+    pauseMs = performance.now();
+  }
+  const { steps, workUs, ...counts } = simulation.score;
+  return {
+    ...Object.fromEntries(Object.entries(counts).map(([name, count]) => [name, String(count)])),
+    work: timestamp(workUs),
+    steps: [...steps.values()].map(({ reason, right, wrong, ...step }) => ({
+      ...step,
+      reason: `VERDICT_REASON_${reason.toUpperCase()}`,
+      right: String(right),
+      wrong: String(wrong),
+    })),
+    since: timestamp(Math.max(first, sinceUs)),
+  };
+}
+
+function policyOf(text: string | undefined, inForce: Policy): Policy {
+  if (text === undefined || text === '') return inForce;
+  try {
+    return parsePolicy(text);
+  } catch (error) {
+    if (error instanceof PolicyError)
+      throw new InvalidArgument('policy', error.message, 'a policy file without faults');
+    throw error;
+  }
+}
+
+/** Longest id taken: a plain transaction id may be any header value of this length. */
+const ID_CHARS_MAX = 256;
+
+function checkId(id = ''): string {
+  if (id === '' || id.length > ID_CHARS_MAX) {
+    throw new InvalidArgument('id', id.slice(0, 40), 'a transaction key, an x-request-id, an event id or a verdict id');
+  }
+  return id;
+}

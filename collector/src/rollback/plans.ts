@@ -1,0 +1,105 @@
+// The plans that are not done: kept up to date while rows come, told to applications, acknowledged.
+
+import type { Clock } from '../clock.js';
+import type { Logger } from '../log.js';
+import type { Archive } from './archive.js';
+import { planOf } from './plan.js';
+import type { PolicySource } from './policy-source.js';
+import { stepName } from './sample.js';
+import { acknowledge, dueSteps, expireSteps, isOpen, updatePlan, type StepRecord } from './signals.js';
+import { isEnforced, type VerdictRecord } from './verdicts.js';
+import type { View } from './view.js';
+import type { Watchers } from './watchers.js';
+
+/** Plans with steps to be told, at most; the oldest are given up. */
+const OPEN_MAX = 10_000;
+
+export interface PlansParts {
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly policy: PolicySource;
+  readonly archive: Archive;
+  readonly watchers: Watchers;
+}
+
+export interface Found {
+  readonly record: VerdictRecord;
+  readonly step: StepRecord;
+}
+
+export class Plans {
+  private readonly open = new Map<string, VerdictRecord>();
+  private readonly bySignal = new Map<string, Found>();
+  /** Plans given up for want of room. */
+  dropped = 0;
+
+  constructor(private readonly parts: PlansParts) {}
+
+  /** Those with steps that are told, or will be. */
+  get all(): Iterable<VerdictRecord> {
+    return this.open.values();
+  }
+
+  find(signalId: string): Found | undefined {
+    return this.bySignal.get(signalId);
+  }
+
+  /** Takes over what has become known of a transaction. True if the plan changed. */
+  update(record: VerdictRecord, view: View): boolean {
+    const { declined, safe } = this.parts.policy.policy;
+    const forward = new Set(record.forward.map(stepName));
+    const { steps, omitted } = planOf(view, { declined, safe, decidedUs: record.decidedUs, forward });
+    return updatePlan(record, steps, omitted);
+  }
+
+  /** Keeps a record where its signals are found. */
+  track(record: VerdictRecord): void {
+    for (const step of record.steps) this.bySignal.set(step.signalId, { record, step });
+    this.open.delete(record.id);
+    if (!isEnforced(record) || record.succeeded === true || !record.steps.some(isOpen)) return;
+    this.open.set(record.id, record);
+    if (this.open.size <= OPEN_MAX) return;
+    this.open.delete(this.open.keys().next().value!);
+    this.dropped += 1;
+  }
+
+  forget(record: VerdictRecord): void {
+    this.open.delete(record.id);
+    for (const { signalId } of record.steps) this.bySignal.delete(signalId);
+  }
+
+  /** @returns undefined = there is no such signal; `first`: it had not been acknowledged before */
+  acknowledge(signalId: string, by: string): (Found & { first: boolean }) | undefined {
+    const found = this.bySignal.get(signalId);
+    if (found === undefined) return undefined;
+    const { record, step } = found;
+    const first = acknowledge(step, by, this.parts.clock.nowUs());
+    if (first) {
+      this.parts.watchers.forget(step);
+      this.parts.archive.audit('ack', by, '', signalId, `${stepName(step)} undone`);
+      this.settle(record);
+    }
+    return { record, step, first };
+  }
+
+  tick(nowUs: number): void {
+    for (const record of this.open.values()) this.signal(record, nowUs);
+  }
+
+  private settle(record: VerdictRecord): void {
+    this.track(record);
+    this.parts.archive.keepVerdict(record);
+    // What has to be undone next need not wait for the tick.
+    if (this.open.has(record.id)) this.signal(record, this.parts.clock.nowUs());
+  }
+
+  private signal(record: VerdictRecord, nowUs: number): void {
+    const expired = expireSteps(record, nowUs);
+    const due = dueSteps(record, nowUs);
+    for (const step of due) this.parts.watchers.deliver(record, step, nowUs);
+    if (expired) {
+      this.parts.log.warn({ id: record.id, key: record.key }, 'a rollback is stuck: a step was not acknowledged');
+      this.settle(record);
+    } else if (due.some(step => step.deliveries === 1)) this.parts.archive.keepVerdict(record);
+  }
+}

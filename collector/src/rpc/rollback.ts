@@ -1,0 +1,65 @@
+// Rollback.Watch: signals of one service, all that are open, then each as it comes.
+
+import type { ServerWritableStream } from '@grpc/grpc-js';
+import { Exhausted, InvalidArgument } from '../errors.js';
+import type { Rollback } from '../rollback/controller.js';
+import { signalMessage } from '../rollback/messages.js';
+import { addressedTo } from '../rollback/signals.js';
+import { WATCHERS_MAX, type Delivery } from '../rollback/watchers.js';
+
+export interface WatchSignalsRequest {
+  readonly service?: string;
+  readonly resumeToken?: string;
+  readonly cuid?: string;
+}
+
+/** Signals that a slow reader is kept; past them it is cut off, and resumes. */
+const BACKLOG_MAX = 1000;
+
+const RETRY_MS = 1000;
+
+export function watchSignals(rollback: Rollback, call: ServerWritableStream<WatchSignalsRequest, object>): void {
+  const { service = '', resumeToken = '', cuid = '' } = call.request;
+  if (service === '' || service.length > 256)
+    throw new InvalidArgument('service', service.slice(0, 40), 'a service name');
+  if (!/^\d{0,16}$/.test(resumeToken)) {
+    throw new InvalidArgument('resume_token', resumeToken.slice(0, 40), 'a resume_token of a signal, or unset');
+  }
+  const { watchers, parts } = rollback;
+  if (watchers.size >= WATCHERS_MAX) throw new Exhausted(`${WATCHERS_MAX} watchers are all that is allowed`, RETRY_MS);
+  const backlog: object[] = [];
+  let blocked = false;
+  const deliver = (delivery: Delivery): void => {
+    const message = signalMessage(delivery);
+    if (!blocked) blocked = !call.write(message);
+    else if (backlog.push(message) > BACKLOG_MAX) {
+      stop();
+      call.emit('error', { code: 8, details: 'signals are not being read; watch again with the last resume_token' });
+    }
+  };
+  const stop = watchers.add({ service, cuid, deliver });
+  call.on('drain', () => {
+    blocked = false;
+    while (!blocked && backlog.length > 0) blocked = !call.write(backlog.shift()!);
+  });
+  call.on('cancelled', stop);
+  call.on('error', stop);
+  call.on('close', stop);
+  const nowUs = parts.clock.nowUs();
+  for (const delivery of openSignals(rollback, service)) {
+    const { step, sequence } = delivery;
+    if (sequence > Number(resumeToken) && addressedTo(step, cuid, nowUs)) deliver(delivery);
+  }
+}
+
+/** In the order in which they were told last. */
+function openSignals({ plans, watchers }: Rollback, service: string): Delivery[] {
+  const open: Delivery[] = [];
+  for (const record of plans.all) {
+    for (const step of record.steps) {
+      if (step.service !== service || step.state !== 'signalled') continue;
+      open.push({ record, step, sequence: watchers.sequenceOf(step) || record.decidedUs });
+    }
+  }
+  return open.sort((a, b) => a.sequence - b.sequence);
+}
