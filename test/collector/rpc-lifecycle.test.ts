@@ -205,7 +205,7 @@ describe('collector process', function () {
   });
 
   it('drains on SIGTERM: not ready, streams told, everything answered, exit 0', async () => {
-    const child = await run('--drain-time', '5s', '--data-dir', folder());
+    const child = await run('--drain-time', '30s', '--data-dir', folder());
     const clients = new Clients(child.grpc);
     const streams = Array.from({ length: DRAINED_STREAMS }, () => clients.report());
     await Promise.all(
@@ -215,13 +215,15 @@ describe('collector process', function () {
       }),
     );
     child.process.kill('SIGTERM');
-    for (const stream of streams) assert.equal(((await stream.next())['hints'] as Plain)['drainMs'], 5000);
+    for (const stream of streams) assert.equal(((await stream.next())['hints'] as Plain)['drainMs'], 30_000);
     assert.equal((await fetch(`http://${child.http}/readyz`)).status, 503);
-    for (const stream of streams) {
-      const { acks } = (await stream.ask({ batches: [batch(1, rows)] })) as { acks: Plain[] };
-      assert.equal(acks[0]!['durable'], true);
-      stream.call.end();
-    }
+    await Promise.all(
+      streams.map(async stream => {
+        const { acks } = (await stream.ask({ batches: [batch(1, rows)] })) as { acks: Plain[] };
+        assert.equal(acks[0]!['durable'], true);
+        stream.call.end();
+      }),
+    );
     assert.deepEqual(await child.exited, [0, null]);
     for (const stream of streams) assert.equal((await stream.ended).code, 0);
     clients.close();
