@@ -25,12 +25,20 @@ const PEER_HEADERS = [
   'x-mp-progress: event="9f3c2a71d0b54e68"',
 ];
 
+/** What nobody honest sends: spellings with `_`, and one more CUID. */
+const STRANGE_HEADERS = ['x_cuid: a', 'x-mp_status: inflight=0', 'x_mp_progress: b', 'x-cuid: c'];
+/** So many further fields leave no room for stamps under 100. */
+const CROWD = 82;
+
+export type Trouble = 'strange' | 'crowded';
+
 /**
  * One request as bytes.
  *
  * @param fromPeer with the own headers of an in-mesh caller: what an inbound listener gets
+ * @param trouble  only compared, never timed
  */
-export function requestBytes(fromPeer: boolean): Buffer {
+export function requestBytes(fromPeer: boolean, trouble?: Trouble): Buffer {
   const lines = [
     'POST /v1/orders/10293/payments HTTP/1.1',
     `host: ${SERVICE}.${NAMESPACE}.svc.cluster.local:8080`,
@@ -48,6 +56,8 @@ export function requestBytes(fromPeer: boolean): Buffer {
     'x-forwarded-proto: http',
     'x-tenant-id: tenant-0042',
     ...(fromPeer ? PEER_HEADERS : []),
+    ...(trouble === 'strange' ? STRANGE_HEADERS : []),
+    ...(trouble === 'crowded' ? Array.from({ length: CROWD }, (_, i) => `x-pad-${i}: ${i}`) : []),
   ];
   return Buffer.from(`${lines.join('\r\n')}\r\n\r\n${REQUEST_BODY}`);
 }

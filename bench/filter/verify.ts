@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { AccessLogLine } from '../../demo/src/mesh/listeners.js';
 import { type Arm, type Direction, DIRECTIONS, LUA, NONE, OURS, Sidecar, type Surroundings } from './arms.js';
-import { requestBytes } from './messages.js';
+import { requestBytes, type Trouble } from './messages.js';
 import { OpenLoop } from './open-loop.js';
 import { seeded } from './random.js';
 import type { Upstream } from './upstream.js';
@@ -23,6 +23,8 @@ interface Wire {
 
 interface Seen {
   wires: Record<Direction, Wire>;
+  /** Of requests that nobody honest sends, and of those with too many fields. */
+  troubled: Wire[];
   log: AccessLogLine[];
 }
 
@@ -46,6 +48,9 @@ export async function verify(
   assert(none && ours && lua, 'verification needs the arms none, ours and lua');
   for (const direction of DIRECTIONS)
     compare(direction, none.wires[direction], ours.wires[direction], lua.wires[direction]);
+  const heads = ({ troubled }: Seen) =>
+    troubled.map(({ request, response }) => [request.map(plain), response.map(plain)]);
+  assert.deepEqual(heads(ours), heads(lua), 'requests that want care: ours and Lua differ');
   for (const { wires, log } of [ours, lua]) checkLog(wires, log);
   return ours.wires;
 }
@@ -55,18 +60,26 @@ async function observe(arm: Arm, around: Surroundings, upstreams: Record<Directi
   try {
     const inbound = await exchange(sidecar, 'inbound', upstreams.inbound);
     const outbound = await exchange(sidecar, 'outbound', upstreams.outbound);
+    const troubled: Wire[] = [];
+    for (const trouble of ['strange', 'crowded'] as const)
+      for (const direction of DIRECTIONS)
+        troubled.push(await exchange(sidecar, direction, upstreams[direction], trouble));
     await sleep(ACCESS_LOG_FLUSH_MS);
-    return { wires: { inbound, outbound }, log: await sidecar.accessLog() };
+    return { wires: { inbound, outbound }, troubled, log: await sidecar.accessLog() };
   } finally {
     await sidecar.stop();
   }
 }
 
-async function exchange(sidecar: Sidecar, direction: Direction, upstream: Upstream): Promise<Wire> {
-  const loop = await OpenLoop.open(sidecar.listener(direction), requestBytes(direction === 'inbound'), 1);
+async function exchange(sidecar: Sidecar, direction: Direction, upstream: Upstream, trouble?: Trouble): Promise<Wire> {
+  const loop = await OpenLoop.open(sidecar.listener(direction), requestBytes(direction === 'inbound', trouble), 1);
   upstream.keepHeads = true;
   try {
-    const { answered, failed } = await loop.run(RATE, RUN_MS[direction], seeded(1));
+    const { answered, failed } = await loop.run(
+      RATE,
+      trouble === undefined ? RUN_MS[direction] : RUN_MS.outbound,
+      seeded(1),
+    );
     assert.equal(failed, 0, `${sidecar.arm.name}, ${direction}: requests failed`);
     assert.notEqual(answered, 0);
     return { request: lines(upstream.lastHead.toString('latin1')), response: lines(loop.lastHeads[0] ?? '') };
