@@ -17,7 +17,7 @@ const ANSWER_BYTES_MAX = 64 * 1024 * 1024;
 const PAGE_SIZE = 1000;
 
 type Json = Readonly<Record<string, unknown>>;
-type Name = 'Registry' | 'Transactions';
+type Name = 'Registry' | 'Transactions' | 'Rollback';
 
 interface Stub {
   makeUnaryRequest(

@@ -7,6 +7,7 @@ import { addCompletion } from './commands/completion.js';
 import { addDemo } from './commands/demo.js';
 import { addFlow } from './commands/flow.js';
 import { addObserve } from './commands/observe.js';
+import { addRollback } from './commands/rollback.js';
 import { addStatus } from './commands/status.js';
 import { addVersion } from './commands/version.js';
 import { addWho } from './commands/who.js';
@@ -54,6 +55,7 @@ function programOf(io: Io, done: Done): Command {
   addWho(program, io, done);
   addWhy(program, io, done);
   addFlow(program, io, done);
+  addRollback(program, io, done);
   addCompletion(program, io);
   addVersion(program, io);
   return program;

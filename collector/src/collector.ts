@@ -18,6 +18,7 @@ import { callbackBody } from './rollback/callback.js';
 import { Rollback } from './rollback/controller.js';
 import { Learner } from './rollback/learner.js';
 import { defaultPolicy, PolicyFile } from './rollback/policy-source.js';
+import { storyOf } from './rollback/story.js';
 import { PeerLimiter } from './rpc/limits.js';
 import type { ReadParts } from './rpc/parts.js';
 import { RpcServer } from './rpc/server.js';
@@ -81,6 +82,10 @@ export async function startCollector({
     transactionsMax: config.transactionsMax,
     resolveService: cuid => registry.find(cuid)?.service,
     resolveCuid: cuid => registry.find(cuid)?.cuid ?? cuid,
+    decisions: view => {
+      const record = rollback.verdictOf(view);
+      return record === undefined ? [] : storyOf(record, clock.nowUs());
+    },
     // Only what was left alone teaches: once enforced, `the whole failed too` is always true.
     lessons: {
       add: (view, atUs) => (rollback.isEnforced(view) ? undefined : learner.add(view, atUs)),

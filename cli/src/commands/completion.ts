@@ -33,7 +33,10 @@ function known(command: Command): Known {
       description: option.description,
       choices: option.argChoices ?? [],
     })),
-    choices: command.registeredArguments.flatMap(argument => argument.argChoices ?? []),
+    choices: [
+      ...command.registeredArguments.flatMap(argument => argument.argChoices ?? []),
+      ...command.commands.map(one => one.name()),
+    ],
   };
 }
 

@@ -188,6 +188,7 @@ export class Rollback implements RollbackPort {
     const { clock } = this.parts;
     this.verdicts.put(record);
     this.ledger.verdict(record);
+    this.parts.transactions.setDoomed(idOfHex(record.key), true);
     this.activate(record, view);
     this.watch(record, clock.nowUs());
     this.plans.update(record, view);
@@ -205,6 +206,7 @@ export class Rollback implements RollbackPort {
     this.active.delete(record.id);
     record.endedUs = this.parts.clock.nowUs();
     record.endReason = reason;
+    this.parts.transactions.setDoomed(idOfHex(record.key), false);
     if (tell) for (const life of active.lives) this.proxies.send(life, endOf(record, this.proxies.version()));
     this.archive.keepVerdict(record);
   }

@@ -123,10 +123,15 @@ export interface AckRequest {
   readonly signal?: string;
   readonly step?: string;
   readonly by?: string;
+  readonly dryRun?: boolean;
+  readonly reason?: string;
 }
 
 /** Settles when the acknowledgement is stored. @throws NotFound, InvalidArgument */
-export async function ack(rollback: Rollback, { signal = '', step = '', by = '' }: AckRequest): Promise<object> {
+export async function ack(
+  rollback: Rollback,
+  { signal = '', step = '', by = '', dryRun = false, reason = '' }: AckRequest,
+): Promise<object> {
   if (!/^[0-9a-f]{16}$/.test(signal)) throw new InvalidArgument('signal', signal.slice(0, 40), '16 hex digits');
   if (Buffer.byteLength(by) > BY_BYTES_MAX)
     throw new InvalidArgument('by', by.slice(0, 40), `at most ${BY_BYTES_MAX} bytes`);
@@ -135,7 +140,12 @@ export async function ack(rollback: Rollback, { signal = '', step = '', by = '' 
   if (step !== '' && step !== known.step.eventId) {
     throw new InvalidArgument('step', step.slice(0, 40), `${known.step.eventId}, the event of this signal, or unset`);
   }
-  const { record, step: acknowledged, first } = rollback.plans.acknowledge(signal, by)!;
+  if (reason !== '') checkReason(reason);
+  if (dryRun) {
+    const { record, step: shown } = known;
+    return { step: stepMessage(shown, record.steps.indexOf(shown) + 1), first: shown.state !== 'done' };
+  }
+  const { record, step: acknowledged, first } = rollback.plans.acknowledge(signal, by, reason)!;
   if (first) await rollback.archive.store({ type: 'verdict', id: record.id, value: record });
   return { step: stepMessage(acknowledged, record.steps.indexOf(acknowledged) + 1), first };
 }

@@ -1,6 +1,7 @@
 // Transactions.Explain: the story of one transaction in order of cause, each line with what it rests on. Pure.
 
 import { attemptsOf, outcomeOf, ROW_FLAG } from '../ingest/columns.js';
+import type { StoryLine } from '../rollback/story.js';
 import { timestamp } from '../rpc/encode.js';
 import { inOrderOfCause, type Step } from './link.js';
 import { timesOf } from './message.js';
@@ -25,21 +26,23 @@ export interface Story {
   readonly summary: string;
 }
 
-interface Line {
-  readonly atUs: number;
-  readonly depth: number;
-  readonly eventId: string;
-  readonly text: string;
-  readonly evidence: readonly string[];
-}
+/** What rollback decided and did is told in the same lines. */
+type Line = StoryLine;
 
-export function explain(transaction: Transaction, roots: readonly Step[], naming: Naming): Story {
+/** @param decisions what was decided on it, told behind what happened */
+export function explain(
+  transaction: Transaction,
+  roots: readonly Step[],
+  naming: Naming,
+  decisions: readonly StoryLine[] = [],
+): Story {
   const times = timesOf(roots);
   const lines: Line[] = [];
   for (const { step, depth } of inOrderOfCause(roots)) {
     lines.push(...tell(step, depth, times, naming));
     if (lines.length >= LINES_MAX) break;
   }
+  lines.push(...decisions);
   lines.push(...ending(transaction, roots, times, naming));
   const beginUs = lines.reduce((least, line) => Math.min(least, line.atUs), transaction.beginUs);
   return {
@@ -51,9 +54,11 @@ export function explain(transaction: Transaction, roots: readonly Step[], naming
       text,
       evidence,
     })),
-    summary: summaryOf(transaction, roots, naming),
+    summary: summaryOf(transaction, roots, naming) + summaryOfDecisions(decisions),
   };
 }
+
+const summaryOfDecisions = ([first]: readonly StoryLine[]): string => (first === undefined ? '' : ` It was ${first.text}.`);
 
 function tell(step: Step, depth: number, times: ReadonlyMap<Row, number>, naming: Naming): Line[] {
   const { call, events, eventId } = step;
@@ -143,7 +148,7 @@ function ending(
   naming: Naming,
 ): Line[] {
   const lines: Line[] = [];
-  const { durationUs, endUs, state } = transaction;
+  const { durationUs, endUs } = transaction;
   const share = slowest(roots);
   const begins = [...times.values()];
   const endedUs = endUs ?? begins.reduce((latest, us) => Math.max(latest, us), transaction.beginUs);
@@ -165,7 +170,7 @@ function ending(
     lines.push(line(text, [`unlinked=${transaction.unlinked}`]));
   }
   if (transaction.omitted > 0) lines.push(line(`${transaction.omitted} more requests were not kept`, []));
-  lines.push(line(`state: ${state.toLowerCase()}`, [`entries=${transaction.entries}`]));
+  lines.push(line(`state: ${transaction.shownState.toLowerCase()}`, [`entries=${transaction.entries}`]));
   return lines;
 }
 

@@ -13,6 +13,7 @@ import { learn } from '../flow/learn.js';
 import { restoreTo, snapshotOf } from '../flow/snapshot.js';
 import type { InFlight, InFlightList } from '../ingest/report.js';
 import type { InstanceRef, RowBatch, TransactionsPort } from '../ingest/transactions-port.js';
+import type { StoryLine } from '../rollback/story.js';
 import { viewOf, type View } from '../rollback/view.js';
 import { timestamp } from '../rpc/encode.js';
 import { explain } from './explain.js';
@@ -50,6 +51,8 @@ export interface TransactionsOptions {
   /** The CUID that a life has now, by this one or an alias; what it was given if it knows none. */
   readonly resolveCuid?: (cuid: string) => string;
   readonly lessons?: Lessons;
+  /** What was decided on a transaction, as lines of its story. */
+  readonly decisions?: (view: View) => readonly StoryLine[];
   /** Spreads ids in hash tables; random if absent. */
   readonly seed?: number;
 }
@@ -166,6 +169,15 @@ export class Transactions implements TransactionsPort {
     return transaction === undefined ? undefined : this.viewOf(transaction);
   }
 
+  /** A verdict on it is in force, or is not any more. */
+  setDoomed(key: Id, doomed: boolean): void {
+    const transaction = this.table.find('key', key);
+    if (transaction === undefined) return;
+    transaction.doomed = doomed;
+    this.touched(transaction);
+    this.tellWatchers();
+  }
+
   /** @throws NotFound */
   viewOfId(id: string): View {
     return this.viewOf(this.find(id));
@@ -192,7 +204,7 @@ export class Transactions implements TransactionsPort {
   explain(id: string): object {
     const transaction = this.find(id);
     const roots = this.link(transaction);
-    return { transaction: whole(transaction, roots, this.naming), ...explain(transaction, roots, this.naming) };
+    return { transaction: whole(transaction, roots, this.naming), ...explain(transaction, roots, this.naming, this.decisionsOn(transaction)) };
   }
 
   /** @throws InvalidArgument when the page token is none of ours */
@@ -265,6 +277,10 @@ export class Transactions implements TransactionsPort {
     );
   }
 
+  private decisionsOn(transaction: Transaction): readonly StoryLine[] {
+    return this.options.decisions?.(this.viewOf(transaction)) ?? [];
+  }
+
   private viewOf(transaction: Transaction): View {
     const roots = this.link(transaction);
     return viewOf(transaction, roots, this.naming, this.isThinned(roots));
@@ -318,7 +334,7 @@ export class Transactions implements TransactionsPort {
 
   private tellWatchers(): void {
     for (const transaction of this.changed) {
-      const now = `${transaction.state} ${transaction.kind}`;
+      const now = `${transaction.shownState} ${transaction.kind}`;
       if (now === transaction.told || this.table.current(transaction) !== transaction) continue;
       transaction.told = now;
       let message: object | undefined;

@@ -59,7 +59,7 @@ export function list(table: Table, request: ListRequest, nowUs: number): Listed 
 export function passes(table: Table, transaction: Transaction, filter: Filter): boolean {
   const { states = [], service = '', namespace = '' } = filter;
   if (!transaction.evidence) return false;
-  if (states.length > 0 && !states.includes(`TRANSACTION_STATE_${transaction.state}`)) return false;
+  if (states.length > 0 && !states.includes(`TRANSACTION_STATE_${transaction.shownState}`)) return false;
   if (service === '' && namespace === '') return true;
   for (const row of table.rowsOf(transaction)) {
     if (matches(table.rows.instanceOf(row).service, service, namespace)) return true;

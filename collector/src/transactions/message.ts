@@ -38,7 +38,7 @@ export function head(transaction: Transaction): object {
     keySource: `KEY_SOURCE_${KEY_SOURCES[transaction.keySource] ?? KEY_SOURCES[0]!}`,
     keyText: transaction.keyText,
     requestIds: requests.map(({ id }) => requestIdText(id)),
-    state: `TRANSACTION_STATE_${transaction.state}`,
+    state: `TRANSACTION_STATE_${transaction.shownState}`,
     kind: transaction.kind,
     started: timestamp(transaction.beginUs),
     ...(endUs === undefined ? {} : { ended: timestamp(Math.max(endUs, transaction.beginUs)) }),

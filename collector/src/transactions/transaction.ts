@@ -75,6 +75,8 @@ export class Transaction {
   unlinkedFound = 0;
   /** Rows say how it ended although no entry event was heard; found when it last settled. */
   endedWithoutEntry: StateName = 'UNSPECIFIED';
+  /** A verdict in force says that it cannot succeed any more. */
+  doomed = false;
   /** The state and kind that watchers were told last. */
   told = '';
   /** It has become part of this one. */
@@ -111,6 +113,11 @@ export class Transaction {
     if (this.running > 0 || this.stage === STAGE.ARRIVING) return 'RUNNING';
     // All that was heard of has ended. An entry may run on above it, and be told of later.
     return this.stage === STAGE.FINAL ? this.endedWithoutEntry : 'UNSPECIFIED';
+  }
+
+  /** As it is shown: one that runs may be doomed. */
+  get shownState(): StateName | 'DOOMED' {
+    return this.doomed && this.state === 'RUNNING' ? 'DOOMED' : this.state;
   }
 
   /**
@@ -163,6 +170,7 @@ export class Transaction {
     this.evidence ||= other.evidence;
     this.heardUs = Math.max(this.heardUs, other.heardUs);
     this.learned ||= other.learned;
+    this.doomed ||= other.doomed;
     this.unlinked = Math.max(this.unlinked, other.unlinked);
     if (this.told === '') this.told = other.told;
   }

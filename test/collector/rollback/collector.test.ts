@@ -187,6 +187,35 @@ describe('early rollback in the collector', () => {
     );
   });
 
+  it('tells the whole story of a transaction, and shows it as doomed while it runs', async () => {
+    await started();
+    await shop.teach(120);
+    const key = await shop.fail();
+    const { gateway } = shop.sidecars;
+    const doomed = await shop.collector.call('Transactions.List', { states: ['TRANSACTION_STATE_DOOMED'] });
+    assert.deepEqual(
+      (doomed['transactions'] as Plain[]).map(one => one['key']),
+      [key],
+    );
+    await gateway.rows(shop.call(key, 'ship', { outcome: 'refused', flags: 1 | FLAG.LOCAL_REPLY, ms: 0 }));
+    shop.pass(1);
+    await gateway.rows(shop.entry(key, 'failed'));
+    const story = await shop.collector.call('Transactions.Explain', { id: key });
+    const texts = (story['lines'] as Plain[]).map(line => line['text'] as string);
+    for (const part of [
+      'doomed: payment.shop POST /charge failed for good, the policy names it (enforced)',
+      '2 proxies were told to refuse shipping.shop POST /ship',
+      '1 request was refused, about 30.0 ms of work saved',
+      'stock.shop POST /reserve has to be undone: told once, not acknowledged yet',
+      'rollback: rolling back',
+      'filters forgot it: entry ended',
+      'state: failed',
+    ]) {
+      assert.ok(texts.includes(part), `${part} in\n${texts.join('\n')}`);
+    }
+    assert.match(story['summary'] as string, /failed after .* It was doomed: payment.shop POST \/charge/);
+  });
+
   it('signals completed steps in causal order, again and again, until they are acknowledged once', async () => {
     await started();
     await shop.teach(120);
