@@ -66,6 +66,7 @@ export const CALL_RESPONSE_HEADERS: i32 = 6;
 
 const BUFFER_REQUEST_BODY: i32 = 0;
 const BUFFER_RESPONSE_BODY: i32 = 1;
+const BUFFER_CALL_RESPONSE: i32 = 4;
 const BUFFER_GRPC: i32 = 5;
 const BUFFER_PLUGIN_CONFIG: i32 = 7;
 
@@ -264,6 +265,12 @@ export function dequeue(token: u32): u32 {
 export function getBody(response: bool, start: u32, size: u32): u32 {
   clearOut();
   return taken(proxy_get_buffer_bytes(response ? BUFFER_RESPONSE_BODY : BUFFER_REQUEST_BODY, start, size, OUT, OUT + 4));
+}
+
+/** Of the answer to an httpCall, from its beginning. */
+export function getCallBody(size: u32): u32 {
+  clearOut();
+  return taken(proxy_get_buffer_bytes(BUFFER_CALL_RESPONSE, 0, size, OUT, OUT + 4));
 }
 
 export function getGrpcMessage(size: u32): u32 {

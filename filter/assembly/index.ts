@@ -75,7 +75,7 @@ export function proxy_on_grpc_close(root: u32, token: u32, status: u32): void {
 export function proxy_on_http_call_response(root: u32, token: u32, headers: u32, body: u32, trailers: u32): void {
   host.enter();
   clock();
-  signals.answered(token);
+  signals.answered(token, body);
   host.leave();
 }
 

@@ -1,7 +1,7 @@
 // Signals: what the application has to undo. The leader posts each to it by `rollback.callback` and tells
 // the collector how it answered; every VM knows which signals are live, for requests that carry one's
 // id compensate and are never refused.
-import { copy, hash, Text } from './bytes';
+import { copy, hash, parsed, parseDecimal, Text } from './bytes';
 import { nowMs } from './clock';
 import * as batches from './batches';
 import * as directive from './core/directive';
@@ -19,9 +19,12 @@ let live: u32 = 0;
 
 /** Posts under way; further ones are answered for with status 0, and the collector repeats them. */
 const POSTS_MAX: u32 = 64;
-const POST: u32 = 72; // token u32, size of the id u32 (0 = free), id 64
-const POSTS: usize = memory.data(4608, 8);
+const POST: u32 = 80; // token u32, size of the id u32 (0 = free), begun ms u64, id 64
+const POSTS: usize = memory.data(5120, 8);
+const POST_ID: u32 = 16;
 const TIMEOUT_MS: u32 = 5000;
+/** Past its timeout by so much, a post was lost with the root context that it belonged to. */
+const OVERDUE_MS: u64 = 10000;
 const SEED: u64 = 17;
 
 const T_METHOD = new Text(':method');
@@ -32,6 +35,10 @@ const T_LOCAL = new Text('localhost');
 const T_CONTENT_TYPE = new Text('content-type');
 const T_JSON = new Text('application/json');
 const T_STATUS = new Text(':status');
+
+/** What the proxy itself answers for an application that does not, by how the text begins. */
+const NO_ANSWER: Text[] = [new Text('upstream connect error'), new Text('upstream request timeout'), new Text('no healthy upstream')];
+const NO_ANSWER_BYTES: u32 = 24;
 
 /** The signal read last is live until then. */
 export function hold(expiresMs: u64): void {
@@ -64,8 +71,7 @@ export function compensates(): bool {
 /** The leader's part: hands the signal read last to the application. */
 export function post(root: Root): void {
   if (root.config.callbackCluster.length == 0 || root.config.callbackPath.length == 0) return;
-  let at: usize = 0;
-  for (let i: u32 = 0; i < POSTS_MAX && at == 0; i++) if (load<u32>(POSTS + i * POST, 4) == 0) at = POSTS + i * POST;
+  const at = freePost();
   if (at == 0) return tell(directive.idPtr, directive.idSize, 0);
   const pairs = new Pairs();
   pairs.add(T_METHOD, T_POST.ptr, T_POST.size);
@@ -82,25 +88,46 @@ export function post(root: Root): void {
   }
   store<u32>(at, host.callToken);
   store<u32>(at, directive.idSize, 4);
-  copy(at + 8, directive.idPtr, directive.idSize);
+  store<u64>(at, nowMs(), 8);
+  copy(at + POST_ID, directive.idPtr, directive.idSize);
 }
 
-/** No headers: the application did not answer. */
-export function answered(token: u32): void {
+function freePost(): usize {
+  const ms = nowMs();
+  for (let i: u32 = 0; i < POSTS_MAX; i++) {
+    const at = POSTS + i * POST;
+    if (load<u32>(at, 4) == 0 || load<u64>(at, 8) + OVERDUE_MS <= ms) return at;
+  }
+  return 0;
+}
+
+/** The answer to a post, with a body of `bodySize` bytes. No headers: there was none. */
+export function answered(token: u32, bodySize: u32): void {
   for (let i: u32 = 0; i < POSTS_MAX; i++) {
     const at = POSTS + i * POST;
     const size = load<u32>(at, 4);
     if (size == 0 || load<u32>(at) != token) continue;
     store<u32>(at, 0, 4);
     const m = host.mark();
-    let status: u32 = 0;
-    if (host.getHeader(host.CALL_RESPONSE_HEADERS, T_STATUS.ptr, T_STATUS.size) == host.OK) {
-      for (let j: u32 = 0; j < host.dataSize && j < 3; j++) status = status * 10 + (load<u8>(host.dataPtr + j) - 48);
-    }
+    const status = statusOf(bodySize);
     host.release(m);
-    tell(at + 8, size, status);
+    tell(at + POST_ID, size, status);
     return;
   }
+}
+
+/** Of the application's answer, 0 = it gave none. */
+function statusOf(bodySize: u32): u32 {
+  if (host.getHeader(host.CALL_RESPONSE_HEADERS, T_STATUS.ptr, T_STATUS.size) != host.OK) return 0;
+  const status: u32 = parseDecimal(host.dataPtr, host.dataSize) && parsed < 1000 ? (parsed as u32) : 0;
+  return (status == 503 || status == 504) && byProxy(bodySize) ? 0 : status;
+}
+
+/** Nothing but its text tells an answer of the proxy's own from the application's. */
+function byProxy(bodySize: u32): bool {
+  if (bodySize == 0 || host.getCallBody(bodySize < NO_ANSWER_BYTES ? bodySize : NO_ANSWER_BYTES) != host.OK) return false;
+  for (let i = 0; i < NO_ANSWER.length; i++) if (unchecked(NO_ANSWER[i]).starts(host.dataPtr, host.dataSize)) return true;
+  return false;
 }
 
 function tell(id: usize, size: u32, status: u32): void {

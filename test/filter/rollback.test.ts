@@ -348,15 +348,28 @@ describe('early rollback', () => {
     assert.equal(sidecar.collector.hellos[0]?.rollbackCallback, true);
     assert.equal(sidecar.collector.hellos[0].rollbackMode, 'ROLLBACK_MODE_ENFORCE');
     const body = Buffer.from('{"signal":"s-1"}');
-    const statuses = [204, 503, 0];
-    for (const status of statuses) {
+    const answers = [
+      { status: 204, told: 204 },
+      { status: 503, told: 503 },
+      { status: 503, body: 'down for maintenance', told: 503 },
+      // What the proxy says for an application that says nothing.
+      {
+        status: 503,
+        body: 'upstream connect error or disconnect/reset before headers. reset reason: timeout',
+        told: 0,
+      },
+      { status: 503, body: 'no healthy upstream', told: 0 },
+      { status: 504, body: 'upstream request timeout', told: 0 },
+      { status: 0, told: 0 },
+    ];
+    for (const { status, body: text = '' } of answers) {
       sidecar.proxy.httpClusters.set('inbound|8080||', httpCall => {
         assert.equal(httpCall.header(':path'), '/undo');
         assert.equal(httpCall.header(':method'), 'POST');
         assert.equal(httpCall.header('x-mp-rollback'), 's-1');
         assert.deepEqual(httpCall.body, body);
         if (status === 0) httpCall.fail();
-        else httpCall.reply({ headers: [[':status', String(status)]] });
+        else httpCall.reply({ headers: [[':status', String(status)]], body: Buffer.from(text) });
       });
       direct(sidecar, directive(Kind.Signal, { id: 's-1', body }));
       sidecar.advance(1000);
@@ -364,7 +377,7 @@ describe('early rollback', () => {
     const results = sidecar.collector.requests.flatMap(({ request }) => request.signalResults);
     assert.deepEqual(
       results,
-      statuses.map(status => ({ id: 's-1', status })),
+      answers.map(({ told }) => ({ id: 's-1', status: told })),
     );
   });
 
