@@ -40,6 +40,8 @@ export interface Answer {
 /** An HTTP/1.1 server. */
 export class RawUpstream {
   readonly heads: Head[] = [];
+  /** Whole requests, byte by byte. */
+  readonly texts: string[] = [];
   answer: (head: Head) => Answer = () => ({});
   private readonly sockets = new Set<Socket>();
 
@@ -80,6 +82,7 @@ export class RawUpstream {
         if (!message) return;
         waiting = message.rest;
         this.heads.push(message.head);
+        this.texts.push(message.text);
         socket.write(render(this.answer(message.head)), 'latin1');
       }
     });
@@ -89,6 +92,8 @@ export class RawUpstream {
 interface Message {
   head: Head;
   body: string;
+  /** All of it as it came. */
+  text: string;
   /** What is behind it. */
   rest: string;
 }
@@ -100,7 +105,7 @@ function takeMessage(text: string): Message | undefined {
   if (valuesOf(head, 'transfer-encoding').includes('chunked')) return takeChunks(text, head);
   const end = head.bytes + Number(valuesOf(head, 'content-length')[0] ?? 0);
   if (text.length < end) return undefined;
-  return { head, body: text.slice(head.bytes, end), rest: text.slice(end) };
+  return { head, body: text.slice(head.bytes, end), text: text.slice(0, end), rest: text.slice(end) };
 }
 
 /** Without trailers, which nobody here sends. */
@@ -113,7 +118,7 @@ function takeChunks(text: string, head: Head): Message | undefined {
     if (lineEnd < 0 || text.length < begin + size + 2) return undefined;
     body += text.slice(begin, begin + size);
     at = begin + size + 2;
-    if (size === 0) return { head, body, rest: text.slice(at) };
+    if (size === 0) return { head, body, text: text.slice(0, at), rest: text.slice(at) };
   }
 }
 
@@ -130,10 +135,17 @@ export function get(host: string, path: string, fields: Field[]): string {
   return `GET ${path} HTTP/1.1\r\nhost: ${host}\r\n${lines(fields)}\r\n`;
 }
 
+/** A POST with these fields behind `host`. */
+export function post(host: string, path: string, fields: Field[], body = ''): string {
+  return `POST ${path} HTTP/1.1\r\nhost: ${host}\r\n${lines(fields)}content-length: ${body.length}\r\n\r\n${body}`;
+}
+
 export interface RawAnswer {
   status: number;
   head: Head;
   body: string;
+  /** All of it as it came. */
+  text: string;
 }
 
 /** One keep-alive connection; one request at a time. */
@@ -148,7 +160,8 @@ export class RawClient {
       const message = takeMessage(this.waiting);
       if (!message) return;
       this.waiting = message.rest;
-      this.taken?.({ status: Number(message.head.line.split(' ')[1]), head: message.head, body: message.body });
+      const { head, body, text } = message;
+      this.taken?.({ status: Number(head.line.split(' ')[1]), head, body, text });
     });
     socket.on('error', error => this.failed?.(error));
     socket.on('close', () => this.failed?.(new Error('connection closed without a whole answer')));

@@ -16,6 +16,7 @@ import {
   encodeReply,
   rowsOf,
   type Batch,
+  type Directive,
   type Hello,
   type InFlight,
   type Progress,
@@ -39,6 +40,11 @@ export class Life {
   /** Lists of running requests, each with the time it came. */
   readonly inFlight: { atMs: number; producer: string; items: InFlight[]; omitted: number }[] = [];
   readonly progress: { atMs: number; progress: Progress }[] = [];
+  /** Requests told before their time, each with the time it came. */
+  readonly began: { atMs: number; item: InFlight }[] = [];
+  /** Versions of the directives that it says it applied. */
+  readonly applied = new Set<string>();
+  readonly signalResults: { id: string; status: number }[] = [];
   goodbye: string | undefined;
   /** Times of all messages, by `Date.now()`. */
   readonly messagesMs: number[] = [];
@@ -87,6 +93,9 @@ const INGEST: ServiceDefinition = {
 const GARBAGE = Buffer.from([0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
 
 type Stream = ServerDuplexStream<Buffer, Buffer>;
+interface Speaker {
+  life?: Life;
+}
 
 function listen(server: Server, address: Address): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -104,7 +113,8 @@ export class Recorder {
   readonly faults: string[] = [];
   streamsOpened = 0;
   calls = 0;
-  private readonly open = new Set<Stream>();
+  /** Streams, each with the life that speaks there. */
+  private readonly open = new Map<Stream, Speaker>();
   private readonly timers = new Set<NodeJS.Timeout>();
 
   private constructor(
@@ -188,10 +198,28 @@ export class Recorder {
     return this.rows(service);
   }
 
+  /** Sends directives, now, on every stream of a service; how many streams that were. */
+  direct(service: string, ...directives: Directive[]): number {
+    const lives = new Set(this.livesOf(service));
+    const streams = [...this.open].filter(([, { life }]) => life && lives.has(life));
+    for (const [stream] of streams) stream.write(encodeReply({ directives }));
+    return streams.length;
+  }
+
+  /** Sends directives to a service of one life, and waits until it says that it holds them. */
+  async hold(service: string, ...directives: Directive[]): Promise<void> {
+    await until(`a stream of ${service}`, GREETING_MS, () =>
+      this.direct(service, ...directives) > 0 ? true : undefined,
+    );
+    await until(`directives held by ${service}`, GREETING_MS, () =>
+      directives.every(({ version }) => this.life(service).applied.has(version)) ? true : undefined,
+    );
+  }
+
   private onStream(stream: Stream): void {
     this.streamsOpened++;
-    this.open.add(stream);
-    const state: { life?: Life } = {};
+    const state: Speaker = {};
+    this.open.set(stream, state);
     stream.on('data', (bytes: Buffer) => {
       const mode = this.stream;
       if (mode.kind === 'reset') {
@@ -236,7 +264,7 @@ export class Recorder {
     }
   }
 
-  private take(state: { life?: Life }, bytes: Buffer): ReportReply {
+  private take(state: Speaker, bytes: Buffer): ReportReply {
     const request = decodeRequest(bytes);
     const atMs = Date.now();
     if (request.hello) state.life = this.greet(request.hello);
@@ -249,6 +277,9 @@ export class Recorder {
     if (request.status) life.statuses.push({ atMs, status: request.status });
     life.inFlight.push(...request.inFlight.map(list => ({ atMs, ...list })));
     life.progress.push(...request.progress.map(progress => ({ atMs, progress })));
+    life.began.push(...request.began.map(item => ({ atMs, item })));
+    for (const ack of request.directiveAcks) life.applied.add(ack.version);
+    life.signalResults.push(...request.signalResults);
     if (request.goodbye) life.goodbye = request.goodbye.reason;
     return this.store(life, request);
   }
