@@ -41,7 +41,7 @@ const IMPORTS_ALLOWED: readonly string[] = [
 ];
 
 /** A proxy compiles the module once and instantiates it per thread. */
-const MODULE_BYTES_MAX = 160 * 1024;
+const MODULE_BYTES_MAX = 128 * 1024;
 /** 64 KiB pages: the most that one VM can ever hold. */
 const MEMORY_PAGES_MAX = 256;
 /** What a VM takes before its first request: (workers + 1) times this is part of the 25 MiB budget. */

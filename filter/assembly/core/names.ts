@@ -97,7 +97,7 @@ export function operation(method: usize, methodSize: u32, path: usize, pathSize:
   let n: u32 = 0;
   if (!grpc) {
     n = printable(method, methodSize < METHOD_MAX ? methodSize : METHOD_MAX);
-    store<u8>(BUILD + n++, 32);
+    if (pathSize > 0) store<u8>(BUILD + n++, 32); // CONNECT has none
   }
   if (grpc) {
     let end: u32 = 0;
