@@ -59,7 +59,7 @@ function enforced(doom: Doom, root: Root): bool {
 /** Is it on the list? A gateway's request is judged as the call that it becomes. */
 function forward(doom: Doom, side: i32, s: Stream): bool {
   if (side == INBOUND) {
-    if (doom.refuseInSize == 0) return false;
+    if (doom.refuseInSize == 0 || s.operation == names.OTHER) return false;
     return directive.contains(doom.refuseIn(), doom.refuseInSize, directive.nameHash(0, 0, names.namePtr(s.operation), names.nameSize(s.operation)));
   }
   return forwardCall(doom, names.hostOf(s.peerService), s.callOperation);

@@ -6,4 +6,5 @@ import './hostile-host.test.js';
 import './memory.test.js';
 import './odd-requests.test.js';
 import './order.test.js';
+import './rollback.test.js';
 import './transaction-key.test.js';

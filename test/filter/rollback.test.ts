@@ -9,7 +9,7 @@ import { encodeReply, Outcome, RowFlag, type Directive } from './wire.js';
 const PAY = 'pay.shop.svc.cluster.local';
 const CHARGE = 'POST /charge';
 const ID = 'verdict-1';
-const RUNS = process.env['TEST_LONG'] === '1' ? 100_000 : 5_000;
+const RUNS = process.env['TEST_LONG'] === '1' ? 100_000 : 2_000;
 
 describe('early rollback', () => {
   const alive: Sidecar[] = [];
@@ -333,6 +333,12 @@ describe('early rollback', () => {
     assert.equal(rowOf(sidecar).flags & RowFlag.NoRetries, RowFlag.NoRetries);
     const refund = charge().map((pair): Pair => (pair[0] === ':path' ? [':path', '/refund'] : pair));
     assert.equal(retries(refund), undefined);
+    // Each service comes with what compensates there; one says nothing of the other.
+    direct(
+      sidecar,
+      directive(Kind.Down, { destinations: [nameHash('bank.shop.svc.cluster.local', '')], ttlMs: 10_000 }),
+    );
+    for (let i = 0; i < 40; i++) assert.equal(retries(refund), undefined);
     direct(sidecar, directive(Kind.Up, { destinations: down.destinations }));
     assert.equal(many(), 0);
     direct(sidecar, directive(Kind.Down, { ...down, mode: Mode.Observe }));
@@ -471,7 +477,7 @@ describe('early rollback', () => {
   });
 
   it(`survives ${RUNS} mutated directives, and refuses nothing that the original did not mean`, function () {
-    this.timeout(600_000);
+    this.timeout(3_600_000);
     const sidecar = start();
     const other = charge([], TRACEPARENT.replace(TRACE_ID, 'e'.repeat(32)));
     const refund = charge().map((pair): Pair => (pair[0] === ':path' ? [':path', '/refund'] : pair));
