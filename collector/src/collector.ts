@@ -89,6 +89,7 @@ export async function startCollector({
     // Only what was left alone teaches: once enforced, `the whole failed too` is always true.
     lessons: {
       add: (view, atUs) => (rollback.isEnforced(view) ? undefined : learner.add(view, atUs)),
+      skim: (kind, atUs) => learner.skim(kind, atUs),
       secondEntry: (kind, second) => learner.secondEntry(kind, second),
       snapshot: () => learner.snapshot(),
       restore: state => learner.restore(state),

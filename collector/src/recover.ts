@@ -6,6 +6,7 @@ import type { TransactionsPort } from './ingest/transactions-port.js';
 import { SETTLE_MS } from './ingest/settling-sum.js';
 import type { IngestTotals } from './ingest/totals.js';
 import type { Rollback } from './rollback/controller.js';
+import { entriesOf, restoreEntry } from './rollback/kept.js';
 import type { Counts } from './registry/counts.js';
 import { toStored } from './registry/life.js';
 import type { Registry } from './registry/registry.js';
@@ -56,7 +57,7 @@ export function recovery(parts: RecoverParts, recovered: Recovered): Recovery {
       const life = registry.find(cuid);
       if (life !== undefined) applier.apply(life, batch, counted);
     },
-    rollback: (entry, wasCounted) => rollback.restore(entry, wasCounted),
+    rollback: (entry, wasCounted) => restoreEntry(rollback, entry, wasCounted),
     loss(cuid, loss) {
       const life = registry.find(cuid);
       if (life === undefined || (loss.reports === 0 && loss.events === 0)) return;
@@ -75,6 +76,6 @@ export function snapshotSource(parts: RecoverParts, recovered: Recovered): Snaps
     countingSinceUs: () => recovered.countingSinceUs,
     totals: () => parts.totals.state(),
     flow: () => parts.transactions.flow.snapshot(),
-    rollback: () => parts.rollback.entries(),
+    rollback: () => entriesOf(parts.rollback),
   };
 }

@@ -19,18 +19,19 @@ import { OUTCOME } from '../transactions/transaction.js';
 import { idsOf, scan, type Account, type Ids } from './accounts.js';
 import { Archive } from './archive.js';
 import { ControlsBook } from './controls-book.js';
-import { clear, doomFor, endOf, flushOf, servicesOf, type Directive } from './directives.js';
+import { flushOf, type Directive } from './directives.js';
+import { Late } from './late.js';
 import type { Learner } from './learner.js';
 import { Ledger } from './ledger.js';
 import { MeshDown } from './mesh-down.js';
-import { inScope } from './modes.js';
 import { Plans } from './plans.js';
 import { decide } from './policy.js';
 import type { PolicySource } from './policy-source.js';
-import { Proxies, TARGETS_MAX } from './proxies.js';
+import { Proxies } from './proxies.js';
 import { recordOf } from './record.js';
 import { stepName } from './sample.js';
 import type { RollbackEntry } from './store-entries.js';
+import { Told } from './told.js';
 import { isEnforced, Verdicts, type VerdictRecord } from './verdicts.js';
 import type { View } from './view.js';
 import { Watchers, type Delivery } from './watchers.js';
@@ -54,22 +55,8 @@ export interface RollbackParts {
 const WANTED_MAX = 10_000;
 const WANTED_MS = 10_000;
 
-/** Late rows still change a plan for this long after its verdict ended, us. */
-const LATE_US = 60e6;
-
-/** Directives whose acknowledgement is waited for, for the latency. */
-const TIMED_MAX = 10_000;
-
 /** Proxies asked for what they have not told yet, at most. */
 const ASKED_MAX = 64;
-
-/** In force at filters. */
-interface Active {
-  readonly record: VerdictRecord;
-  readonly lives: Set<Life>;
-  readonly untilMs: number;
-  readonly entry: string;
-}
 
 export class Rollback implements RollbackPort {
   readonly verdicts: Verdicts = new Verdicts(record => this.plans.forget(record));
@@ -80,12 +67,9 @@ export class Rollback implements RollbackPort {
   readonly archive: Archive;
   readonly plans: Plans;
   readonly down: MeshDown;
-  private readonly active = new Map<string, Active>();
-  /** Records whose rows are still of interest, and until when; the last words of their ids. */
-  private readonly late = new Map<string, { record: VerdictRecord; untilUs: number }>();
-  private readonly words = new Map<number, number>();
+  private readonly told: Told;
+  private readonly late = new Late();
   private readonly wanted = new Map<string, { ids: Ids; untilMs: number }>();
-  private readonly timed = new Map<string, number>();
   /** False while the store gives back what it kept: nothing is decided by the past. */
   private live = false;
   /** Decisions not made, by reason. */
@@ -99,6 +83,7 @@ export class Rollback implements RollbackPort {
     const findLife = (cuid: string): Life | undefined => (cuid === '' ? undefined : registry.find(cuid));
     this.watchers = new Watchers(this.proxies, findLife, parts.callbackBody);
     this.plans = new Plans({ clock, log, policy, archive: this.archive, watchers: this.watchers });
+    this.told = new Told(clock, this.proxies);
     const { controls, proxies } = this;
     this.down = new MeshDown({ clock, log, registry, learner, policy, controls, proxies });
   }
@@ -123,7 +108,7 @@ export class Rollback implements RollbackPort {
   rows(life: Life, columns: EventColumns): void {
     const { policy } = this.parts.policy;
     const declined = policy.declined.http.size + policy.declined.grpc.size > 0;
-    const seen = scan(columns, declined, word => this.words.has(word));
+    const seen = scan(columns, declined, word => this.late.has(word));
     for (const { row, what } of seen.accounts) this.account(life, columns, row, what);
     if (!this.live) return;
     for (const [peer, { calls, failures }] of seen.calls) {
@@ -139,12 +124,12 @@ export class Rollback implements RollbackPort {
     for (const item of began) {
       const ids = { key: idOfHex(item.keyHi + item.keyLo), request: idOfHex(item.requestHi + item.requestLo) };
       if (this.wanted.has(hexOfId(ids.key)) || this.wanted.has(hexOfId(ids.request))) this.evaluate(ids);
-      if (this.words.has(ids.key[3]) || this.words.has(ids.request[3])) this.moved(ids);
+      if (this.late.has(ids.key[3]) || this.late.has(ids.request[3])) this.moved(ids);
     }
     const nowUs = this.parts.clock.nowUs();
     for (const { version, heldUs } of directiveAcks) {
-      const failedUs = this.timed.get(version);
-      if (failedUs !== undefined) this.parts.latency(Math.max(0, nowUs - heldUs - failedUs) / 1e6);
+      const seconds = this.told.latency(version, nowUs - heldUs);
+      if (seconds !== undefined) this.parts.latency(seconds);
     }
     for (const { id, status } of signalResults) {
       const found = this.plans.find(id);
@@ -159,9 +144,9 @@ export class Rollback implements RollbackPort {
     const nowMs = clock.monotonicMs();
     if (policy.look(nowUs, nowMs)) this.archive.audit('policy', '', '', policy.path, 'in force');
     for (const scope of this.controls.expire(nowUs)) this.archive.keep({ type: 'override', id: scope, value: null });
-    for (const { record, untilMs } of this.active.values()) if (nowMs >= untilMs) this.end(record, 'ttl', false);
+    for (const record of this.told.expired()) this.end(record, 'ttl');
     for (const [name, { untilMs }] of this.wanted) if (nowMs >= untilMs) this.wanted.delete(name);
-    for (const [id, { untilUs }] of this.late) if (nowUs >= untilUs) this.unwatch(id);
+    this.late.expire(nowUs);
     this.plans.tick(nowUs);
     this.down.tick(nowMs);
     this.verdicts.expire(nowUs);
@@ -180,7 +165,7 @@ export class Rollback implements RollbackPort {
 
   /** In force, for `list` and metrics. */
   get inForce(): number {
-    return this.active.size;
+    return this.told.size;
   }
 
   /** Makes a verdict take effect: recorded first, then told. */
@@ -189,8 +174,8 @@ export class Rollback implements RollbackPort {
     this.verdicts.put(record);
     this.ledger.verdict(record);
     this.parts.transactions.setDoomed(idOfHex(record.key), true);
-    this.activate(record, view);
-    this.watch(record, clock.nowUs());
+    this.told.tell(record, view);
+    this.late.add(record, clock.nowUs());
     this.plans.update(record, view);
     this.plans.track(record);
     this.askProxies(record, this.pathOf(view));
@@ -199,59 +184,24 @@ export class Rollback implements RollbackPort {
     this.parts.log.info({ id, kind, service, operation, mode, reason, heldOut, proxies }, 'a transaction is doomed');
   }
 
-  /** Ends what filters hold of a verdict. `tell`: they do not know by themselves. */
-  end(record: VerdictRecord, reason: string, tell: boolean): void {
-    const active = this.active.get(record.id);
-    if (active === undefined) return;
-    this.active.delete(record.id);
+  /** Ends what filters hold of a verdict, if it is in force. */
+  end(record: VerdictRecord, reason: string): void {
+    if (!this.told.end(record, reason === 'ttl')) return;
     record.endedUs = this.parts.clock.nowUs();
     record.endReason = reason;
     this.parts.transactions.setDoomed(idOfHex(record.key), false);
-    if (tell) for (const life of active.lives) this.proxies.send(life, endOf(record, this.proxies.version()));
     this.archive.keepVerdict(record);
   }
 
-  /** Every filter forgets what it holds, if the scope is the mesh; else those verdicts end. */
+  /** Verdicts of a scope end; if it is the mesh, every filter forgets everything. Returns how many were told so. */
   killed(scope: string): number {
-    for (const { record } of this.active.values()) {
-      const caller = record.forward[0]?.caller ?? '';
-      const places = [
-        { kind: record.kind, service: record.service, caller },
-        ...record.forward.map(edge => ({ kind: record.kind, ...edge })),
-      ];
-      if (places.some(place => inScope(scope, place))) this.end(record, 'killed', true);
-    }
-    if (scope !== 'mesh') return 0;
-    const lives = [...this.proxies.all()];
-    for (const life of lives) this.proxies.send(life, clear(this.proxies.version()));
-    return lives.length;
+    this.endWithin(scope, 'killed');
+    return scope === 'mesh' ? this.told.clearAll() : 0;
   }
 
-  /** For the store's snapshots. */
-  *entries(): Generator<RollbackEntry> {
-    yield { type: 'ledger', id: '', value: this.ledger.snapshot() };
-    for (const record of [...this.verdicts.all()].reverse()) yield { type: 'verdict', id: record.id, value: record };
-    for (const value of this.controls.overrides) yield { type: 'override', id: value.scope, value };
-    for (const value of this.controls.kills) yield { type: 'kill', id: value.scope, value };
-    for (const value of this.ledger.auditRecords(Number.MAX_SAFE_INTEGER).reverse())
-      yield { type: 'audit', id: '', value };
-  }
-
-  /** Takes back one entry. `counted`: the ledger holds it already. */
-  restore(entry: RollbackEntry, counted: boolean): void {
-    if (entry.type === 'ledger') this.ledger.restore(entry.value);
-    else if (entry.type === 'override') this.controls.override(entry.id, entry.value ?? undefined);
-    else if (entry.type === 'kill') this.controls.kill(entry.id, entry.value ?? undefined);
-    else if (entry.type === 'audit') this.ledger.audit(entry.value);
-    else this.restoreVerdict(entry.value, counted);
-  }
-
-  private restoreVerdict(record: VerdictRecord, counted: boolean): void {
-    const before = this.verdicts.get(record.id);
-    if (!counted && before === undefined) this.ledger.verdict(record);
-    if (!counted && record.succeeded === true && before?.succeeded !== true) this.ledger.wrong(record);
-    this.verdicts.put(record);
-    this.plans.track(record);
+  /** Ends the verdicts in force that have to do with a scope. */
+  endWithin(scope: string, reason: string): void {
+    for (const record of this.told.within(scope)) this.end(record, reason);
   }
 
   private evaluate(ids: Ids): void {
@@ -306,41 +256,12 @@ export class Rollback implements RollbackPort {
     return new Set([view.kind.split(' ')[0]!, ...services].filter(service => service !== ''));
   }
 
-  /** Tells the proxies concerned: those that took part first. */
-  private activate(record: VerdictRecord, view: View): void {
-    const { clock } = this.parts;
-    const took = new Set(view.steps.flatMap(step => [step.callerCuid, step.cuid]));
-    const lives = new Set<Life>();
-    for (const service of servicesOf(record)) {
-      const all = [...this.proxies.of(service)].filter(life => this.proxies.isOn(life));
-      for (const life of all.sort((a, b) => Number(took.has(b.cuid)) - Number(took.has(a.cuid)))) {
-        if (lives.size >= TARGETS_MAX) break;
-        const version = this.proxies.version();
-        const directive = doomFor(record, service, version, record.ttlMs);
-        if (directive === undefined) break;
-        lives.add(life);
-        this.proxies.send(life, directive);
-        this.time(version, view, record);
-      }
-    }
-    record.proxies = lives.size;
-    const untilMs = clock.monotonicMs() + record.ttlMs;
-    const entry = view.steps.find(step => step.entry)?.eventId ?? '';
-    this.active.set(record.id, { record, lives, untilMs, entry });
-  }
-
-  private time(version: string, view: View, { eventId, decidedUs }: VerdictRecord): void {
-    const failedUs = view.steps.find(step => step.eventId === eventId && step.call)?.endUs ?? decidedUs;
-    this.timed.set(version, failedUs);
-    if (this.timed.size > TIMED_MAX) this.timed.delete(this.timed.keys().next().value!);
-  }
-
   /** A transaction under a verdict was heard of: its plan may grow, and a second entry ends it. */
   private moved({ key, request }: Ids): void {
     const view = this.parts.transactions.view(key, request);
     const record = view === undefined ? undefined : this.verdictOf(view);
     if (view === undefined || record === undefined) return;
-    if (view.entries > 1) this.end(record, 'second entry', true);
+    if (view.entries > 1) this.end(record, 'second entry');
     if (!this.plans.update(record, view)) return;
     this.plans.track(record);
     this.archive.keepVerdict(record);
@@ -351,7 +272,7 @@ export class Rollback implements RollbackPort {
     const record = this.verdicts.of(hexOfId(key), hexOfId(request));
     if (record === undefined || record.succeeded !== undefined) return;
     const outcome = outcomeOf(columns.flags[row]!);
-    this.end(record, 'entry ended', true);
+    this.end(record, 'entry ended');
     // The caller has left: whether the application succeeds, nobody says.
     if (outcome === OUTCOME.CANCELLED || outcome === 0) return;
     record.succeeded = outcome === OUTCOME.OK;
@@ -379,21 +300,6 @@ export class Rollback implements RollbackPort {
     this.ledger.requests(what, columns.weight[row]!, source, destination, record, edge?.workUs ?? 0);
   }
 
-  private watch(record: VerdictRecord, nowUs: number): void {
-    this.late.set(record.id, { record, untilUs: nowUs + record.ttlMs * 1000 + LATE_US });
-    for (const word of wordsOf(record)) this.words.set(word, (this.words.get(word) ?? 0) + 1);
-  }
-
-  private unwatch(id: string): void {
-    const watched = this.late.get(id);
-    this.late.delete(id);
-    for (const word of watched === undefined ? [] : wordsOf(watched.record)) {
-      const count = (this.words.get(word) ?? 1) - 1;
-      if (count === 0) this.words.delete(word);
-      else this.words.set(word, count);
-    }
-  }
-
   private ofRequests(view: View): VerdictRecord | undefined {
     for (const id of [...view.keys, ...view.requests]) {
       const hex = hexOfId(id);
@@ -403,6 +309,3 @@ export class Rollback implements RollbackPort {
     return undefined;
   }
 }
-
-const wordsOf = ({ keys, requests }: VerdictRecord): Set<number> =>
-  new Set([...keys, ...requests].map(hex => idOfHex(hex)[3]));

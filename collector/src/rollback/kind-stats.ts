@@ -1,11 +1,15 @@
 // What is known of one kind of transaction: how often it has one entry, what its failed steps meant, and
 // which edges belong to its normal course.
 
+import { OTHER } from '../registry/counts.js';
 import type { Edge, Repeats, Sample } from './sample.js';
 
 /** Samples of each sort; the oldest go first. */
 export const SUCCESSES_MAX = 200;
 export const FAILURES_MAX = 400;
+
+/** Once there are enough of them, successes are looked at this often only, us: they are much alike. */
+const SUCCESS_EVERY_US = 20_000;
 
 /** Traces that the single-entry share looks back on; and how many there have to be. */
 export const TRACES_MAX = 200;
@@ -119,6 +123,14 @@ export class KindStats {
     this.added += 1;
   }
 
+  /** Whether another success would teach something. */
+  wantsSuccess(atUs: number): boolean {
+    const last = this.successes.at(-1);
+    return (
+      this.successes.length < SUCCESSES_MAX || last === undefined || Math.abs(atUs - last.atUs) >= SUCCESS_EVERY_US
+    );
+  }
+
   evidence(step: string, nowUs: number): Evidence {
     let [failures, fatal] = [0, 0];
     for (const sample of this.failures) {
@@ -209,7 +221,9 @@ export class KindStats {
         sums.set(edge, sum);
       }
     }
-    const found = [...sums].filter(([edge, { seen }]) => seen >= FORWARD_MIN && !isAfterFailure(rates.get(edge.name)));
+    const found = [...sums].filter(
+      ([edge, { seen }]) => seen >= FORWARD_MIN && isNamed(edge) && !isAfterFailure(rates.get(edge.name)),
+    );
     const names = new Set(found.map(([edge]) => edge.name));
     const otherwise = new Set([...this.edges.values()].filter(({ name }) => !names.has(name)).map(edge => edge.step));
     return found
@@ -219,6 +233,9 @@ export class KindStats {
       .sort((a, b) => (a.edge.name < b.edge.name ? -1 : 1));
   }
 }
+
+/** Operations past a service's bound share one name, and a callee without one cannot be told from others. */
+const isNamed = ({ operation, destination }: Edge): boolean => operation !== OTHER && destination !== '';
 
 const isAfterFailure = (rate: Rate | undefined): boolean =>
   rate !== undefined && rate.afterFailure > AFTER_FAILURE_RATIO * rate.normally;

@@ -27,6 +27,13 @@ export class Learner {
     return this.kinds.values();
   }
 
+  /** Counts one in which everything went well; false: its kind wants to have a look at it. */
+  skim(kind: string, atUs: number): boolean {
+    if (this.kinds.get(kind)?.wantsSuccess(atUs) !== false) return false;
+    this.of(kind).trace(true);
+    return true;
+  }
+
   /** A transaction has ended and was left alone. */
   add(view: View, atUs: number): void {
     const single = view.entries === 1;

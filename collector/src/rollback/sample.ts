@@ -81,7 +81,7 @@ export function repeatsOf(view: View, declined: Declined): Repeats[] {
   const most = new Map<string, number>();
   for (const { step, calls } of chainsOf(view, declined)) {
     const call = edgeName(step);
-    most.set(call, Math.max(most.get(call) ?? 0, calls - 1));
+    if (calls > 1) most.set(call, Math.max(most.get(call) ?? 0, calls - 1));
   }
   return [...most].map(([call, repeats]) => ({ call, repeats }));
 }

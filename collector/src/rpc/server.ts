@@ -14,18 +14,8 @@ import type { Address } from '../config.js';
 import { ConfigError, statusOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Rollback } from '../rollback/controller.js';
-import {
-  ack,
-  getLedger,
-  getPlan,
-  getPolicy,
-  kill,
-  listVerdicts,
-  override,
-  simulate,
-  trigger,
-  type ListRequest,
-} from '../rollback/operator.js';
+import { ack, kill, override, trigger } from '../rollback/operator-changes.js';
+import { getLedger, getPlan, getPolicy, listVerdicts, simulate, type ListRequest } from '../rollback/operator-reads.js';
 import { getInstance, listInstances } from './instances.js';
 import { listServices } from './list-services.js';
 import type { ReadParts } from './parts.js';

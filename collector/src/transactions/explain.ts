@@ -58,7 +58,8 @@ export function explain(
   };
 }
 
-const summaryOfDecisions = ([first]: readonly StoryLine[]): string => (first === undefined ? '' : ` It was ${first.text}.`);
+const summaryOfDecisions = ([first]: readonly StoryLine[]): string =>
+  first === undefined ? '' : ` It was ${first.text}.`;
 
 function tell(step: Step, depth: number, times: ReadonlyMap<Row, number>, naming: Naming): Line[] {
   const { call, events, eventId } = step;

@@ -11,6 +11,7 @@ import { getFlow, type FlowRequest } from '../flow/get-flow.js';
 import { FlowGraph } from '../flow/graph.js';
 import { learn } from '../flow/learn.js';
 import { restoreTo, snapshotOf } from '../flow/snapshot.js';
+import { outcomeOf } from '../ingest/columns.js';
 import type { InFlight, InFlightList } from '../ingest/report.js';
 import type { InstanceRef, RowBatch, TransactionsPort } from '../ingest/transactions-port.js';
 import type { StoryLine } from '../rollback/story.js';
@@ -26,10 +27,15 @@ import { head, whole } from './message.js';
 import type { Naming } from './names.js';
 import { Servers } from './servers.js';
 import { isNone, Table } from './table.js';
-import { STAGE, type Transaction } from './transaction.js';
+import { OUTCOME, STAGE, type Transaction } from './transaction.js';
 
 /** Learns from finished transactions beside the flow, and is kept with it. */
 export interface Lessons {
+  /**
+   * One in which everything went well, with one entry. False: it has to be looked at; most need not be,
+   * and that is what makes learning cheap.
+   */
+  skim(kind: string, atUs: number): boolean;
   /** `atUs`: when its entry ended. */
   add(view: View, atUs: number): void;
   /** One that was learned from turns out to have another entry. */
@@ -204,7 +210,10 @@ export class Transactions implements TransactionsPort {
   explain(id: string): object {
     const transaction = this.find(id);
     const roots = this.link(transaction);
-    return { transaction: whole(transaction, roots, this.naming), ...explain(transaction, roots, this.naming, this.decisionsOn(transaction)) };
+    return {
+      transaction: whole(transaction, roots, this.naming),
+      ...explain(transaction, roots, this.naming, this.decisionsOn(transaction)),
+    };
   }
 
   /** @throws InvalidArgument when the page token is none of ours */
@@ -323,9 +332,20 @@ export class Transactions implements TransactionsPort {
     transaction.learned = true;
     const atUs = Math.min(transaction.entryEndUs, this.clock.nowUs());
     const thinned = this.isThinned(roots);
-    this.options.lessons?.add(viewOf(transaction, roots, this.naming, thinned), atUs);
+    const { lessons } = this.options;
+    const clean = !thinned && transaction.entries === 1 && this.wentWell(transaction);
+    if (lessons !== undefined && !(clean && lessons.skim(transaction.kind, atUs))) {
+      lessons.add(viewOf(transaction, roots, this.naming, thinned), atUs);
+    }
     if (thinned) this.graph.abstain(transaction.kind, atUs);
     else this.graph.add(learn(nodesOf(roots, this.naming)), atUs);
+  }
+
+  private wentWell(transaction: Transaction): boolean {
+    for (const row of this.table.rowsOf(transaction)) {
+      if (outcomeOf(this.table.rows.flags(row)) !== OUTCOME.OK) return false;
+    }
+    return true;
   }
 
   private touched(transaction: Transaction): void {
