@@ -34,14 +34,17 @@ export interface Directive {
 
 type Ids = Pick<VerdictRecord, 'keys' | 'requests'>;
 
-/** What the proxies of one service are told to refuse; undefined when nothing. */
+/**
+ * What the proxies of one service are told to refuse; undefined when nothing. Those that take entry requests are
+ * told in any case: they see a second entry first, and must know then that it ends the verdict.
+ */
 export function doomFor(record: VerdictRecord, service: string, version: string, ttlMs: number): Directive | undefined {
   const refuse = hashes(
     record.forward.filter(edge => edge.caller === service).map(edge => [edge.destination, edge.operation]),
   );
   const inbound = record.forward.filter(edge => edge.service === service && edge.onlyForward);
   const refuseIn = hashes(inbound.map(edge => ['', edge.operation]));
-  if (refuse.length === 0 && refuseIn.length === 0) return undefined;
+  if (refuse.length === 0 && refuseIn.length === 0 && service !== entryOf(record)) return undefined;
   const step = record.service === '' ? '' : `${record.service} ${record.operation}`;
   return {
     version,
@@ -58,11 +61,13 @@ export function doomFor(record: VerdictRecord, service: string, version: string,
   };
 }
 
-/** Services whose proxies have something to refuse: callers first. */
+/** Services whose proxies are told: that of the entry, then callers, then callees. */
 export function servicesOf(record: VerdictRecord): string[] {
   const callees = record.forward.filter(edge => edge.onlyForward).map(edge => edge.service);
-  return [...new Set([...record.forward.map(edge => edge.caller), ...callees])];
+  return [...new Set([entryOf(record), ...record.forward.map(edge => edge.caller), ...callees])];
 }
+
+const entryOf = ({ kind }: VerdictRecord): string => kind.split(' ')[0]!;
 
 export const endOf = (record: VerdictRecord, version: string): Directive => ({
   version,

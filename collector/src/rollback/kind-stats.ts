@@ -3,6 +3,7 @@
 
 import { OTHER } from '../registry/counts.js';
 import type { Edge, Repeats, Sample } from './sample.js';
+import { isAfterFailure, ratesOf, sparedEdges, type Rate } from './spared.js';
 
 /** Samples of each sort; the oldest go first. */
 export const SUCCESSES_MAX = 200;
@@ -20,9 +21,6 @@ export const EVIDENCE_US = 24 * 3600 * 1e6;
 
 /** Successful transactions in which an edge must have been seen after the failed step. */
 export const FORWARD_MIN = 20;
-
-/** An edge this many times likelier after a failure than without is there because of the failure. */
-export const AFTER_FAILURE_RATIO = 1.5;
 
 /** A kind whose rows were thinned abstains for this long after the last of them, us. */
 export const THINNED_US = 10 * 60 * 1e6;
@@ -61,17 +59,16 @@ export interface StoredKind {
   readonly repeats: readonly [string, readonly Seen[]][];
 }
 
+/** Stands for edges past EDGES_MAX. */
+const UNTOLD: Edge = { caller: '', service: '', operation: '', destination: '', step: '', name: '' };
+
 interface Found {
   readonly forward: Map<string, readonly ForwardEdge[]>;
   readonly rates: ReadonlyMap<string, Rate>;
+  /** Edges that are never forward, by name. */
+  readonly spared: ReadonlySet<string>;
   /** `added` when it was found. */
   readonly at: number;
-}
-
-/** Shares of the transactions that had an edge: of those without failure, and after one. */
-interface Rate {
-  normally: number;
-  afterFailure: number;
 }
 
 export class KindStats {
@@ -116,7 +113,7 @@ export class KindStats {
   }
 
   add(sample: Sample): void {
-    const known = { ...sample, edges: sample.edges.flatMap(seen => this.intern(seen)) };
+    const known = { ...sample, edges: sample.edges.map(seen => ({ ...seen, edge: this.intern(seen.edge) })) };
     if (sample.failures.length > 0) keep(this.failures, known, FAILURES_MAX);
     else if (!sample.failed) keep(this.successes, known, SUCCESSES_MAX);
     else return;
@@ -153,9 +150,9 @@ export class KindStats {
 
   /** Edges that belong to what comes after the step when all goes well, and to nothing else. */
   forward(step: string): readonly ForwardEdge[] {
-    const { forward, rates } = this.look();
+    const { forward, spared } = this.look();
     let edges = forward.get(step);
-    if (edges === undefined) forward.set(step, (edges = this.findForward(step, rates)));
+    if (edges === undefined) forward.set(step, (edges = this.findForward(step, spared)));
     return edges;
   }
 
@@ -171,41 +168,26 @@ export class KindStats {
   }
 
   /** One object an edge, so that samples share their texts. One edge may have several destinations. */
-  private intern<T extends { readonly edge: Edge }>(seen: T): T[] {
-    const key = `${seen.edge.name} ${seen.edge.destination}`;
-    let edge = this.edges.get(key);
-    if (edge === undefined) {
-      if (this.edges.size >= EDGES_MAX) return [];
-      this.edges.set(key, (edge = seen.edge));
-    }
-    return [{ ...seen, edge }];
+  private intern(seen: Edge): Edge {
+    const key = `${seen.name} ${seen.destination}`;
+    const edge = this.edges.get(key);
+    if (edge !== undefined) return edge;
+    if (this.edges.size >= EDGES_MAX) return UNTOLD;
+    this.edges.set(key, seen);
+    return seen;
   }
 
   private look(): Found {
     const stale = Math.max(1, STALE_SHARE * (this.successes.length + this.failures.length));
     if (this.found === undefined || this.added - this.found.at >= stale) {
-      this.found = { forward: new Map(), rates: this.findRates(), at: this.added };
+      const rates = ratesOf(this.successes, this.failures);
+      const spared = sparedEdges(this.successes, this.failures, rates);
+      this.found = { forward: new Map(), rates, spared, at: this.added };
     }
     return this.found;
   }
 
-  private findRates(): Map<string, Rate> {
-    const rates = new Map<string, Rate>();
-    const count = (samples: readonly Sample[], names: (sample: Sample) => Set<string>, field: keyof Rate): void => {
-      for (const sample of samples) {
-        for (const name of names(sample)) {
-          const rate = rates.get(name) ?? { normally: 0, afterFailure: 0 };
-          rate[field] += 1 / samples.length;
-          rates.set(name, rate);
-        }
-      }
-    };
-    count(this.successes, ({ edges }) => new Set(edges.map(({ edge }) => edge.name)), 'normally');
-    count(this.failures, namesAfterFailure, 'afterFailure');
-    return rates;
-  }
-
-  private findForward(step: string, rates: ReadonlyMap<string, Rate>): ForwardEdge[] {
+  private findForward(step: string, spared: ReadonlySet<string>): ForwardEdge[] {
     const sums = new Map<Edge, { seen: number; workUs: number; times: number }>();
     for (const { edges } of this.successes) {
       const from = edges.findIndex(({ edge }) => edge.step === step);
@@ -222,7 +204,7 @@ export class KindStats {
       }
     }
     const found = [...sums].filter(
-      ([edge, { seen }]) => seen >= FORWARD_MIN && isNamed(edge) && !isAfterFailure(rates.get(edge.name)),
+      ([edge, { seen }]) => seen >= FORWARD_MIN && isNamed(edge) && !spared.has(edge.name),
     );
     const names = new Set(found.map(([edge]) => edge.name));
     const otherwise = new Set([...this.edges.values()].filter(({ name }) => !names.has(name)).map(edge => edge.step));
@@ -236,15 +218,6 @@ export class KindStats {
 
 /** Operations past a service's bound share one name, and a callee without one cannot be told from others. */
 const isNamed = ({ operation, destination }: Edge): boolean => operation !== OTHER && destination !== '';
-
-const isAfterFailure = (rate: Rate | undefined): boolean =>
-  rate !== undefined && rate.afterFailure > AFTER_FAILURE_RATIO * rate.normally;
-
-/** Edges that began when something had failed for good. */
-function namesAfterFailure({ edges, failures }: Sample): Set<string> {
-  const first = Math.min(...failures.map(({ endUs }) => endUs));
-  return new Set(edges.filter(({ beganUs }) => beganUs >= first).map(({ edge }) => edge.name));
-}
 
 interface Seen {
   readonly repeats: number;

@@ -10,7 +10,7 @@ import type { View } from './view.js';
 export const KINDS_MAX = 500;
 
 /** Raised when the layout changes; another layout is not read. */
-const VERSION = 1;
+const VERSION = 2;
 
 export class Learner {
   /** Least recently seen first. */

@@ -31,10 +31,19 @@ export interface Sample {
 
 export interface EdgeSeen {
   readonly edge: Edge;
+  /** Position of the edge that caused it; CAUSED_BY_ENTRY, or DETACHED. */
+  readonly under: number;
+  /** It ended well. */
+  readonly ok: boolean;
   readonly beganUs: number;
   /** Of it and all that it caused, us. */
   readonly workUs: number;
 }
+
+/** What `EdgeSeen.under` is where no edge stands above. */
+export const CAUSED_BY_ENTRY = -1;
+/** Nothing leads from the entry to it: the sender of a message may be its cause, its request is another one. */
+export const DETACHED = -2;
 
 export interface StepFailed {
   readonly step: string;
@@ -64,17 +73,31 @@ export function hasFailed(view: View, declined: Declined): boolean | undefined {
 export function sampleOf(view: View, wholeFailed: boolean, declined: Declined, atUs: number): Sample {
   const work = workOf(view.steps);
   const seen = view.steps
-    .map((step, at) => ({ step, workUs: work[at]! }))
+    .map((step, at) => ({ step, at, workUs: work[at]! }))
     .filter(({ step }) => step.call && step.outcome !== OUTCOME.REFUSED)
     .sort((a, b) => a.step.beganUs - b.step.beganUs)
     .slice(0, STEPS_MAX);
+  const positions = new Map(seen.map(({ at }, position) => [at, position]));
   const failures = chainsOf(view, declined).filter(failed);
   return {
     atUs,
     failed: wholeFailed,
-    edges: seen.map(({ step, workUs }) => ({ edge: edgeOf(step), beganUs: step.beganUs, workUs })),
+    edges: seen.map(({ step, workUs }) => {
+      const { beganUs, outcome } = step;
+      const under = causeOf(view.steps, step, positions);
+      return { edge: edgeOf(step), under, ok: outcome === OUTCOME.OK, beganUs, workUs };
+    }),
     failures: failures.slice(0, STEPS_MAX).map(({ step }) => ({ step: stepName(step), endUs: step.endUs })),
   };
+}
+
+function causeOf(steps: readonly ViewStep[], step: ViewStep, positions: ReadonlyMap<number, number>): number {
+  for (let at = step.parent; at >= 0; at = steps[at]!.parent) {
+    const position = positions.get(at);
+    if (position !== undefined) return position;
+    if (steps[at]!.entry) return CAUSED_BY_ENTRY;
+  }
+  return DETACHED;
 }
 
 export function repeatsOf(view: View, declined: Declined): Repeats[] {

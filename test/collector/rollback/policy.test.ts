@@ -7,7 +7,23 @@ import { decide, isHeldOut, type Decision, type Policy } from '../../../collecto
 import { DEFAULT_POLICY, parsePolicy } from '../../../collector/src/rollback/policy-file.js';
 import type { View } from '../../../collector/src/rollback/view.js';
 import { wilsonLower } from '../../../collector/src/rollback/wilson.js';
-import { checkout, failing, KIND, NOTIFY, NOW, PAY, RELEASE, RESERVE, SHIP, taught, view } from './views.js';
+import {
+  checkout,
+  failing,
+  KIND,
+  NOTIFY,
+  NOW,
+  PAY,
+  RELEASE,
+  RESERVE,
+  SHIP,
+  taught,
+  view,
+  type TestStep,
+} from './views.js';
+
+/** What both `reserve` and `release` call. */
+const ADJUST = 'stock.shop POST /adjust';
 
 const JUST_AFTER = NOW + 31_000;
 
@@ -295,6 +311,45 @@ describe('forward operations', () => {
       }),
       { numRuns: 40 },
     );
+  });
+
+  /** Money and goods side by side; `after` is what the application does once payment has failed. */
+  const branches = (after: readonly TestStep[], more: readonly TestStep[] = []): Learner => {
+    const steps = (pay: 'ok' | 'failed'): TestStep[] => [
+      { name: 'gateway.shop POST /checkout', at: 0, ms: 100 },
+      { name: PAY, by: 'gateway.shop', at: 5, ms: 20, outcome: pay },
+      { name: RESERVE, by: 'gateway.shop', at: 10, ms: 8 },
+      { name: ADJUST, by: 'stock.shop', at: 12, ms: 4, parent: 2 },
+      { name: SHIP, by: 'gateway.shop', at: 20 },
+      ...more,
+    ];
+    const learner = new Learner();
+    for (let n = 0; n < 100; n++) learner.add(view(steps('ok'), { state: 'SUCCEEDED' }), NOW);
+    for (let n = 0; n < 60; n++) learner.add(view([...steps('failed'), ...after], { state: 'FAILED' }), NOW);
+    return learner;
+  };
+
+  it('leave out what a compensation needs, though the normal course needs it too', () => {
+    assert.deepEqual(forward(on(branches([]))), [SHIP, ADJUST, RESERVE]);
+    const release = { name: RELEASE, by: 'gateway.shop', at: 40 };
+    const adjust = { name: ADJUST, by: 'stock.shop', at: 42, ms: 4, parent: 5 };
+    assert.deepEqual(forward(on(branches([release, adjust]))), [SHIP, RESERVE]);
+  });
+
+  it('leave out an operation that takes back what it did', () => {
+    assert.deepEqual(forward(on(branches([{ name: RESERVE, by: 'gateway.shop', at: 40 }]))), [SHIP, ADJUST]);
+  });
+
+  it('hold what is done several times when all goes well', () => {
+    const again = { name: SHIP, by: 'gateway.shop', at: 35 };
+    assert.deepEqual(forward(on(branches([], [again]))), [SHIP, ADJUST, RESERVE]);
+  });
+
+  it('leave out what nothing leads to from the entry: consumers of messages use the sender’s ids', () => {
+    const consumer = { name: NOTIFY, by: 'indexer.shop', at: 50, parent: -1 };
+    assert.deepEqual(forward(on(branches([], [consumer]))), [SHIP, ADJUST, RESERVE]);
+    const both = { name: SHIP, by: 'gateway.shop', at: 50, parent: -1 };
+    assert.deepEqual(forward(on(branches([], [both]))), [ADJUST, RESERVE]);
   });
 
   it('leave out what the policy protects', () => {
