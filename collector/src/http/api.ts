@@ -1,6 +1,7 @@
 // /api/v1/…: the read calls as JSON. The same functions answer as over gRPC.
 
 import { InvalidArgument, NotFound } from '../errors.js';
+import { getLedger, getPlan, getPolicy, listVerdicts } from '../rollback/operator-reads.js';
 import { getInstance, listInstances } from '../rpc/instances.js';
 import { listServices } from '../rpc/list-services.js';
 import type { ReadParts } from '../rpc/parts.js';
@@ -78,6 +79,37 @@ const ROUTES: readonly Route[] = [
     message: 'Explanation',
     parameters: [],
     answer: (parts, _query, id) => explain(parts, { id }),
+  },
+  {
+    path: /^\/rollback\/verdicts$/,
+    message: 'ListRollbacksResponse',
+    parameters: ['states', 'service', 'since', ...PAGE],
+    answer: ({ rollback }, query) =>
+      listVerdicts(rollback, {
+        ...query,
+        states: names('ROLLBACK_STATE_', query),
+        since: time('since', query) ?? null,
+        pageSize: number('pageSize', query),
+      }),
+  },
+  {
+    path: /^\/rollback\/plans\/([^/]+)$/,
+    message: 'Plan',
+    parameters: [],
+    answer: ({ rollback }, _query, id) => getPlan(rollback, { id }),
+  },
+  {
+    path: /^\/rollback\/ledger$/,
+    message: 'Ledger',
+    parameters: ['since', 'pageSize'],
+    answer: ({ rollback }, query) =>
+      getLedger(rollback, { since: time('since', query) ?? null, pageSize: number('pageSize', query) }),
+  },
+  {
+    path: /^\/rollback\/policy$/,
+    message: 'PolicyView',
+    parameters: [],
+    answer: ({ rollback }) => getPolicy(rollback),
   },
 ];
 

@@ -187,6 +187,25 @@ describe('early rollback in the collector', () => {
     );
   });
 
+  it('answers over HTTP as over gRPC', async () => {
+    await started();
+    await shop.teach(120);
+    const key = await shop.fail();
+    const { verdicts: all } = (await shop.collector.get('/api/v1/rollback/verdicts?states=rolling_back')).json();
+    assert.deepEqual(
+      (all as Plain[]).map(one => one['key']),
+      [key],
+    );
+    assert.equal(
+      (await shop.collector.get(`/api/v1/rollback/plans/${key}`)).json()['state'],
+      'ROLLBACK_STATE_ROLLING_BACK',
+    );
+    assert.equal((await shop.collector.get('/api/v1/rollback/ledger')).json()['verdicts'], '1');
+    assert.equal((await shop.collector.get('/api/v1/rollback/policy')).json()['mode'], 'ROLLBACK_MODE_ENFORCE');
+    assert.equal((await shop.collector.get('/api/v1/rollback/plans/nobody')).code, 404);
+    assert.equal((await shop.collector.get('/api/v1/rollback/verdicts?states=odd')).code, 400);
+  });
+
   it('tells the whole story of a transaction, and shows it as doomed while it runs', async () => {
     await started();
     await shop.teach(120);
