@@ -1,7 +1,7 @@
 // What runs now: requests older than report.inFlightMs are told while they run.
 import * as batches from './batches';
 import { nowMs, nowNs } from './clock';
-import { ROLLBACK_OFF } from './config';
+import { EVENTS_ALL, ROLLBACK_OFF } from './config';
 import * as directive from './core/directive';
 import * as names from './core/names';
 import * as wire from './core/wire';
@@ -100,9 +100,14 @@ const QUICK_MS: u32 = 20;
 /** The root context whose ticks come more often; 0 = none. */
 let quickRoot: u32 = 0;
 
+/** Where rows are thinned nothing is decided, and who is told of a begin may never hear of the end. */
+function ends(s: Stream): bool {
+  return changetype<Root>(s.root).config.events == EVENTS_ALL;
+}
+
 /** An entry request has begun: from now on ticks come more often, until it is told or over. */
 export function entryBegan(root: Root): void {
-  if (quickRoot != 0 || !reporting || root.config.rollbackMode == ROLLBACK_OFF) return;
+  if (quickRoot != 0 || !reporting || root.config.rollbackMode == ROLLBACK_OFF || root.config.events != EVENTS_ALL) return;
   quickRoot = root.id;
   host.setTickPeriod(QUICK_MS);
 }
@@ -115,7 +120,7 @@ export function tellBegan(usualMs: u32): void {
   let young = false;
   for (let p = oldest; p != 0; p = changetype<Stream>(p).next) {
     const s = changetype<Stream>(p);
-    if ((s.flags & F_ENTRY) == 0 || (s.bits & (B_BEGAN | B_EVENT)) != B_EVENT) continue;
+    if ((s.flags & F_ENTRY) == 0 || (s.bits & (B_BEGAN | B_EVENT)) != B_EVENT || !ends(s)) continue;
     if (nowNs < s.startNs + BEGAN_NS || n >= BEGAN_MAX) {
       young = true;
       break; // in the order in which they began
@@ -146,7 +151,7 @@ export function tellAsked(): void {
   let n: u32 = 0;
   for (let p = oldest; p != 0 && n < BEGAN_MAX; p = changetype<Stream>(p).next) {
     const s = changetype<Stream>(p);
-    if ((s.bits & (B_EVENT | B_CALL)) == 0 || !directive.names(s.keyHi, s.keyLo, s.requestHi, s.requestLo)) continue;
+    if ((s.bits & (B_EVENT | B_CALL)) == 0 || !ends(s) || !directive.names(s.keyHi, s.keyLo, s.requestHi, s.requestLo)) continue;
     if ((s.bits & B_EVENT) != 0) s.bits |= B_BEGAN;
     item(BEGAN, s);
     n++;

@@ -420,6 +420,18 @@ describe('early rollback', () => {
     assert.equal(began().length, 1);
   });
 
+  it('tells no begin where rows are thinned: its end might never be told', () => {
+    const sidecar = start({ config: { rollback: { mode: 'enforce' }, report: { events: 'failures' } } });
+    sidecar.receive({ rawHeaders: charge() }).requestHeaders();
+    sidecar.advance(100);
+    direct(sidecar, directive(Kind.Flush, { keys: idWords(TRACE_ID) }));
+    sidecar.advance(1000);
+    assert.deepEqual(
+      sidecar.collector.requests.flatMap(({ request }) => request.began),
+      [],
+    );
+  });
+
   it('acknowledges directives', () => {
     const sidecar = start();
     const one = doom();
