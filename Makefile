@@ -33,7 +33,7 @@ test-long: setup build ## the longer suites: test/**/*.long.ts, and full counts 
 soak: setup build ## an hour of load: 500 configurations in 20 min (SOAK_PUSHES, SOAK_MINUTES, SOAK_RATE), figures of the collector
 	@TEST_LONG=1 scripts/test.sh soak
 
-demo: setup build ## the shop on real Envoys, about 40 s (KEEP=1 stays up)
+demo: setup build ## the shop on real Envoys, about 50 s (KEEP=1 stays up)
 	@node build/js/demo/src/main.js
 
 lint: proto ## eslint with types, prettier, protos

@@ -52,6 +52,16 @@ export interface WhoHad {
   note: string;
 }
 
+export interface Verdict {
+  id: string;
+  key: string;
+  service: string;
+  operation: string;
+  mode: string;
+  state: string;
+  wrong: boolean;
+}
+
 export interface FlowEdge {
   from_service: string;
   from_operation: string;
@@ -111,6 +121,16 @@ export class CollectorView {
   async whoHad(ip: string, atMs?: number): Promise<WhoHad> {
     const at = atMs === undefined ? {} : { at: toTimestamp(atMs) };
     return this.client.call<WhoHad>('Registry', 'WhoHad', { ip, ...at });
+  }
+
+  /** What is in force: the policy's own mode. */
+  async rollbackMode(): Promise<string> {
+    return (await this.client.call<{ mode: string }>('Rollback', 'GetPolicy')).mode;
+  }
+
+  /** The newest verdicts. */
+  async verdicts(): Promise<Verdict[]> {
+    return (await this.client.call<{ verdicts: Verdict[] }>('Rollback', 'List', { page_size: 1000 })).verdicts;
   }
 
   async flow(kind: string): Promise<Flow | undefined> {

@@ -1,4 +1,4 @@
-// `make demo`: the shop on real Envoys, the collector, and a story of about 40 s that ends by itself.
+// `make demo`: the shop on real Envoys, the collector, and a story of about a minute that ends by itself.
 //
 //   KEEP=1 or --keep   stay up afterwards, with traffic, and print the addresses
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { CollectorView } from './collector-view.js';
 import { format, isFree, trySubnet, type Address } from './mesh/address.js';
 import { Collector } from './mesh/collector.js';
+import { PolicyFile } from './policy-file.js';
 import { Scenario } from './scenario.js';
 import { screen } from './screen.js';
 import { CONSUMER, SERVICES, Shop } from './shop/shop.js';
@@ -38,13 +39,19 @@ function end(): Promise<void> {
   return ending;
 }
 
-async function startCollector(dir: string): Promise<Collector> {
+async function startCollector(dir: string): Promise<{ collector: Collector; policy: PolicyFile }> {
   // The usual addresses, so that `bin/meshpulse` in another terminal finds it; any free ones if they are taken.
   const usual = (await isFree(COLLECTOR_GRPC)) && (await isFree(COLLECTOR_HTTP));
-  const collector = await Collector.start({ dir, ...(usual ? { grpc: COLLECTOR_GRPC, http: COLLECTOR_HTTP } : {}) });
+  const policy = new PolicyFile(join(dir, 'rollback.yaml'));
+  await policy.write('off');
+  const collector = await Collector.start({
+    dir,
+    ...(usual ? { grpc: COLLECTOR_GRPC, http: COLLECTOR_HTTP } : {}),
+    args: ['--rollback-policy', policy.path],
+  });
   endings.push(() => collector.stop());
   screen.step(`collector    grpc ${format(collector.grpc)}   http ${format(collector.http)}`);
-  return collector;
+  return { collector, policy };
 }
 
 async function startShop(collector: Collector): Promise<Shop> {
@@ -68,11 +75,11 @@ async function play(): Promise<number> {
   const dir = await mkdtemp(join(tmpdir(), 'meshpulse-demo-'));
   endings.push(() => (failed ? undefined : rm(dir, { recursive: true, force: true })));
   logs.push(dir);
-  const collector = await startCollector(dir);
+  const { collector, policy } = await startCollector(dir);
   const shop = await startShop(collector);
   const view = new CollectorView(collector);
   endings.push(() => view.close());
-  const scenario = new Scenario(shop, collector, view);
+  const scenario = new Scenario(shop, collector, view, policy);
   endings.push(() => scenario.stop());
   const unseen = await scenario.play();
   if (keep) await stay(shop, collector, scenario);

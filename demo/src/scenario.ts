@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { breakPayment, compare, type Comparison, type Narrator } from './broken-payment.js';
 import { compareEdges, differences, edgesOf, toCounts, traceContextFirst } from './checks.js';
 import type { CollectorView, WhoHad } from './collector-view.js';
 import { format } from './mesh/address.js';
@@ -10,6 +11,7 @@ import { until } from './mesh/child.js';
 import type { Collector } from './mesh/collector.js';
 import { ROOT } from './mesh/envoy.js';
 import { Load, quantile, total, type Result, type Shot } from './mesh/load.js';
+import type { PolicyFile } from './policy-file.js';
 import { screen, table } from './screen.js';
 import { BANK, EXPORT_MS, InvoiceConsumer } from './shop/apps.js';
 import { CONSUMER, NAMESPACE, SERVICES, type Shop } from './shop/shop.js';
@@ -20,7 +22,6 @@ const run = promisify(execFile);
 const CHECKOUTS_PER_SECOND = 12;
 /** Every n-th request looks at the catalogue. */
 const CATALOG_EVERY = 3;
-const BROKEN_MS = 6000;
 /** Long enough for the numbers to show it. */
 const RECOVERY_MS = 4000;
 /** A request older than this is listed while it runs, at the latest this much later. */
@@ -30,6 +31,8 @@ const PROGRESS_WITHIN_MS = 2000;
 /** Reports leave every second; twice that is late. */
 const COUNTED_WITHIN_MS = 6000;
 const LIFE_WITHIN_MS = 6000;
+/** The sums; below them comes who changed what. */
+const LEDGER_LINES = 8;
 const COMMAND_TIMEOUT_MS = 10_000;
 const DEFAULT_GRPC = '127.0.0.1:50051';
 
@@ -40,9 +43,11 @@ const KIND = `${name('gateway')} ${CHECKOUT}`;
 /** The shop's true graph of one checkout, from its source. */
 const TRUE_EDGES = [
   `${KIND} -> ${name('shop')} ${CHECKOUT}`,
-  ...['GET /items/*', 'POST /reserve', 'POST /ship', 'POST /release'].map(op => called(name('stock'), op)),
+  ...['GET /items/*', ...['reserve', 'pick', 'pack', 'stage', 'ship', 'release'].map(path => `POST /${path}`)].map(op =>
+    called(name('stock'), op),
+  ),
   called(name('payment'), 'POST /charge'),
-  called(name('mail'), 'POST /send'),
+  ...['POST /label', 'POST /send'].map(op => called(name('mail'), op)),
   `${name('payment')} POST /charge -> ${BANK} POST /authorise`,
 ];
 
@@ -50,18 +55,20 @@ function called(service: string, operation: string): string {
   return `${name('shop')} ${CHECKOUT} -> ${service} ${operation}`;
 }
 
-export class Scenario {
+export class Scenario implements Narrator {
   private readonly promises: { text: string; seen: boolean; detail: string }[] = [];
   private readonly ticker: Ticker;
   private failedId = '';
   private load: Load | undefined;
   private report: Load | undefined;
   private reportStarted = 0;
+  private comparison: Comparison | undefined;
 
   constructor(
     private readonly shop: Shop,
     private readonly collector: Collector,
     private readonly view: CollectorView,
+    private readonly policy: PolicyFile,
   ) {
     this.ticker = new Ticker(view, SERVICES.map(name));
   }
@@ -142,19 +149,18 @@ export class Scenario {
   }
 
   private async brokenPayment(): Promise<void> {
-    screen.title('Payment breaks');
-    this.shop.faults.paymentBroken = true;
-    await sleep(BROKEN_MS);
+    const step = { service: name('payment'), operation: 'POST /charge' };
+    this.comparison = await breakPayment(this.shop, this.view, this.policy, step, this);
+    const id = this.failedId;
     this.shop.faults.paymentBroken = false;
     screen.title('Payment works again');
     await sleep(RECOVERY_MS);
     const failures = await this.failures('payment');
-    const id = this.failedId;
     const state = await this.attempt(COUNTED_WITHIN_MS, async () => {
       const transaction = await this.view.transaction(id);
       return transaction.state === 'TRANSACTION_STATE_FAILED' ? transaction.state : undefined;
     });
-    const shown = await this.command(['why', id]);
+    const shown = (await this.command(['why', id])) && (await this.command(['rollback', 'ledger'], LEDGER_LINES));
     const detail = `${failures} failed requests at payment`;
     this.promise('failures are counted and one is explained', shown && failures > 0 && state !== undefined, detail);
   }
@@ -223,6 +229,7 @@ export class Scenario {
     const p50 = quantile(load.latencies, 0.5).toFixed(0);
     this.promise('the collector counted exactly what was sent', differ.length === 0, `${total(load) + 1} requests`);
     this.promise('no request stayed without an answer', unanswered === 0, `median ${p50} ms`);
+    await this.rolledBack(load.counts.get(CHECKOUT)?.get(503) ?? 0);
     const lost = ['meshpulse_reports_lost_total', 'meshpulse_events_lost_total'];
     const losses = await Promise.all(lost.map(metric => this.view.metric(metric)));
     this.promise(
@@ -255,18 +262,31 @@ export class Scenario {
     this.promise('the learned flow is the true graph', shown && right, `${TRUE_EDGES.length} calls`);
   }
 
+  private async rolledBack(failed: number): Promise<void> {
+    const { open, released } = this.shop.warehouse;
+    this.promise(
+      'every reservation of a failed checkout was given back',
+      open === 0 && released === failed,
+      `${released} of ${failed}, ${open} left`,
+    );
+    const wrong = await this.view.metric('meshpulse_rollback_wrong_verdicts_total');
+    this.promise('no verdict was wrong', (wrong ?? 0) === 0, `${wrong ?? 0} wrong`);
+  }
+
   private summary(): number {
     screen.title('Summary');
+    if (this.comparison) compare(this.comparison, ['stock', 'mail', 'payment'], this);
+    screen.blank();
     for (const { text, seen, detail } of this.promises) screen.verdict(seen, text, detail);
     return this.promises.filter(promise => !promise.seen).length;
   }
 
-  private promise(text: string, seen: boolean, detail: string): void {
+  promise(text: string, seen: boolean, detail: string): void {
     this.promises.push({ text, seen, detail });
   }
 
   /** The value as soon as `probe` has one; undefined if it has none in time. */
-  private async attempt<T>(ms: number, probe: () => Promise<T | undefined>): Promise<T | undefined> {
+  async attempt<T>(ms: number, probe: () => Promise<T | undefined>): Promise<T | undefined> {
     try {
       return await until('answer', ms, probe, 100);
     } catch {
@@ -274,14 +294,14 @@ export class Scenario {
     }
   }
 
-  /** Runs the real command line and shows it. False if it fails. */
-  private async command(args: string[]): Promise<boolean> {
+  /** Runs the real command line and shows it, at most so many lines. False if it fails. */
+  private async command(args: string[], linesMax = Infinity): Promise<boolean> {
     const at = format(this.collector.grpc);
     const shown = ['meshpulse', ...args.map(quoted), ...(at === DEFAULT_GRPC ? [] : ['--collector', at])].join(' ');
     try {
       const argv = [join(ROOT, 'bin/meshpulse'), ...args, '--collector', at];
       const { stdout } = await run(process.execPath, argv, { timeout: COMMAND_TIMEOUT_MS });
-      screen.command(shown, stdout);
+      screen.command(shown, firstLines(stdout, linesMax));
       return true;
     } catch (error) {
       screen.command(shown, error instanceof Error ? error.message : String(error));
@@ -294,6 +314,11 @@ export class Scenario {
 function single(answer: WhoHad): string | undefined {
   const lives = new Set(answer.intervals.map(interval => interval.cuid));
   return lives.size === 1 && !answer.ambiguous && !answer.unknown ? [...lives][0] : undefined;
+}
+
+function firstLines(text: string, max: number): string {
+  const lines = text.trimEnd().split('\n');
+  return lines.length <= max ? text : [...lines.slice(0, max), `… ${lines.length - max} more lines`].join('\n');
 }
 
 function quoted(arg: string): string {

@@ -105,7 +105,7 @@ export class CollectorClient {
 
   constructor(private readonly address: Address) {}
 
-  async call<T>(service: 'Registry' | 'Transactions', method: string, request: object = {}): Promise<T> {
+  async call<T>(service: 'Registry' | 'Transactions' | 'Rollback', method: string, request: object = {}): Promise<T> {
     const stub = this.stub(service);
     const call = stub[method];
     if (!call) throw new Error(`meshpulse.v1.${service} has no ${method}`);
@@ -132,7 +132,7 @@ export class CollectorClient {
   }
 }
 
-const PROTOS = ['registry', 'transactions'].map(name => `meshpulse/v1/${name}.proto`);
+const PROTOS = ['registry', 'transactions', 'rollback'].map(name => `meshpulse/v1/${name}.proto`);
 let loaded: Record<string, StubClass> | undefined;
 
 function stubClass(service: string): StubClass {

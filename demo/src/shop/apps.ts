@@ -1,9 +1,11 @@
 // The shop's applications. They know their neighbours by name and hand on trace headers; of meshpulse they
-// know nothing, but for two habits any application can have: telling its queue in an ORCA header (payment),
-// and telling a job's progress to its own sidecar (invoices).
+// know nothing, but for three habits any application can have: telling its queue in an ORCA header (payment),
+// telling a job's progress to its own sidecar (invoices), and undoing what a signal names (stock).
 import { setTimeout as sleep } from 'node:timers/promises';
 import { callThrough, type AppRequest, type AppResponse, type Handler } from '../mesh/app.js';
 import type { Address } from '../mesh/address.js';
+import type { Warehouse } from './warehouse.js';
+import type { Waste } from './waste.js';
 
 export const BANK = 'bank.example.com';
 /** How long the nightly export takes: longer than a request may stay unseen. */
@@ -12,6 +14,8 @@ const ITEMS_PER_ORDER = 3;
 /** Charges that one payment instance works on at once; more wait in its queue. */
 const PAYMENT_WORKERS = 1;
 const CHARGE_MS = 100;
+/** Each step of preparing a parcel. */
+const PREPARE_MS = 60;
 /** A broken payment service fails fast. */
 const FAILURE_MS = 10;
 
@@ -23,13 +27,13 @@ export interface Faults {
   paymentBroken: boolean;
 }
 
-export function shopApp(): Handler {
+export function shopApp(waste: Waste): Handler {
   return async request => {
     if (request.method === 'GET' && request.path === '/catalog') return forward(request, 'stock', 'GET', '/items');
     if (request.method === 'POST' && request.path === '/reports/daily') {
       return forward(request, 'stock', 'POST', '/exports');
     }
-    if (request.method === 'POST' && request.path.startsWith('/checkout/')) return checkout(request);
+    if (request.method === 'POST' && request.path.startsWith('/checkout/')) return checkout(request, waste);
     return notFound;
   };
 }
@@ -39,21 +43,44 @@ async function forward(request: AppRequest, host: string, method: string, path: 
   return { status, body };
 }
 
-/** Look at each item, reserve, charge; then mail and shipping at the same time. */
-async function checkout(request: AppRequest): Promise<AppResponse> {
+/** Look at each item, reserve; charge while the parcel is prepared; then mail and shipping at the same time. */
+async function checkout(request: AppRequest, waste: Waste): Promise<AppResponse> {
+  const body = JSON.stringify({ order: request.path.slice('/checkout/'.length) });
   for (let item = 0; item < ITEMS_PER_ORDER; item++) await request.call('stock', 'GET', `/items/${1000 + item}`);
-  await request.call('stock', 'POST', '/reserve');
-  const paid = await request.call('payment', 'POST', '/charge');
-  if (paid.status !== 200) {
-    await request.call('stock', 'POST', '/release');
+  await request.call('stock', 'POST', '/reserve', { body });
+  const [paid] = await Promise.all([charge(request, waste), prepare(request)]);
+  if (!paid) {
+    await request.call('stock', 'POST', '/release', { body });
     return { status: 503, body: '{"error":"payment failed"}' };
   }
-  await Promise.all([request.call('mail', 'POST', '/send'), request.call('stock', 'POST', '/ship')]);
+  await Promise.all([request.call('mail', 'POST', '/send'), request.call('stock', 'POST', '/ship', { body })]);
   return ok('{"state":"confirmed"}');
 }
 
+async function charge(request: AppRequest, waste: Waste): Promise<boolean> {
+  const { status } = await request.call('payment', 'POST', '/charge');
+  if (status === 200) waste.succeeds(request);
+  else waste.fails(request);
+  return status === 200;
+}
+
+/** One step after the other. Like most applications this one does not look whether it still makes sense. */
+async function prepare(request: AppRequest): Promise<void> {
+  for (const [service, path] of PREPARATIONS) {
+    const { status } = await request.call(service, 'POST', path);
+    if (status !== 200) return;
+  }
+}
+
+const PREPARATIONS = [
+  ['stock', '/pick'],
+  ['stock', '/pack'],
+  ['mail', '/label'],
+  ['stock', '/stage'],
+] as const;
+
 /** One instance of payment, with workers and a queue of its own. */
-export function paymentApp(faults: Faults): Handler {
+export function paymentApp(faults: Faults, waste: Waste): Handler {
   let working = 0;
   const waiting: (() => void)[] = [];
 
@@ -74,22 +101,47 @@ export function paymentApp(faults: Faults): Handler {
 
   return async request => {
     if (request.path !== '/charge') return notFound;
+    waste.attempt(request);
     const status = await work(request);
     return { status, headers: { 'endpoint-load-metrics': `TEXT named_metrics.queue=${waiting.length}` } };
   };
 }
 
-export function stockApp(): Handler {
+/** Where its sidecar tells it what to undo. */
+export const UNDO_PATH = '/rollback/undo';
+
+export function stockApp(warehouse: Warehouse): Handler {
   return async request => {
-    if (request.path === '/exports') await sleep(EXPORT_MS);
-    else await sleep(2);
+    if (request.path === UNDO_PATH) {
+      warehouse.undo((JSON.parse(request.body) as { data: { event: string } }).data.event);
+      return { status: 204 };
+    }
+    await sleep(stockMs(request.path));
+    if (['/reserve', '/release', '/ship'].includes(request.path)) keep(warehouse, request);
     return ok();
   };
 }
 
+function stockMs(path: string): number {
+  if (path === '/exports') return EXPORT_MS;
+  return ['/pick', '/pack', '/stage'].includes(path) ? PREPARE_MS : 2;
+}
+
+function keep(warehouse: Warehouse, request: AppRequest): void {
+  const { order } = JSON.parse(request.body) as { order: string };
+  if (request.path === '/reserve') warehouse.reserve(order, eventOf(request));
+  else if (request.path === '/release') warehouse.release(order);
+  else warehouse.ship(order);
+}
+
+/** The call's id: the same on every attempt, so a repeated one is known. */
+function eventOf(request: AppRequest): string {
+  return /event="([0-9a-f]{16})"/.exec(String(request.headers['x-mp-progress']))?.[1] ?? '';
+}
+
 export function mailApp(): Handler {
-  return async () => {
-    await sleep(8);
+  return async request => {
+    await sleep(request.path === '/label' ? PREPARE_MS : 8);
     return ok();
   };
 }

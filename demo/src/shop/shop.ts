@@ -2,9 +2,22 @@
 import type { Address, Subnet } from '../mesh/address.js';
 import { App, type Handler } from '../mesh/app.js';
 import { FILTER_WASM } from '../mesh/envoy.js';
+import type { FilterSettings } from '../mesh/http-filters.js';
 import { Mesh, type Proxy } from '../mesh/mesh.js';
 import { TraceSink } from '../mesh/trace-sink.js';
-import { BANK, bankApp, InvoiceConsumer, mailApp, paymentApp, shopApp, stockApp, type Faults } from './apps.js';
+import {
+  BANK,
+  bankApp,
+  InvoiceConsumer,
+  mailApp,
+  paymentApp,
+  shopApp,
+  stockApp,
+  UNDO_PATH,
+  type Faults,
+} from './apps.js';
+import { Warehouse } from './warehouse.js';
+import { Waste } from './waste.js';
 
 export const NAMESPACE = 'store';
 /** Services with two instances each, in the order of a request. */
@@ -19,8 +32,15 @@ export interface ShopOptions {
 /** The headers of one request as an application saw them. */
 export type SeenHeaders = [string, string][];
 
+/** The filter's settings. How far early rollback goes is the policy's to say. */
+function settings(callback?: { cluster: string; path: string }): FilterSettings {
+  return { report: { plainIds: true }, rollback: { mode: 'enforce', ...(callback ? { callback } : {}) } };
+}
+
 export class Shop {
   readonly faults: Faults = { paymentBroken: false };
+  readonly waste = new Waste();
+  readonly warehouse = new Warehouse();
   /** The latest request at each service. */
   readonly seen = new Map<string, SeenHeaders>();
   private readonly apps = new Map<string, App>();
@@ -51,7 +71,7 @@ export class Shop {
           ...two,
           policy: { retries: { on: 'connect-failure,retriable-status-codes', statusCodes: [503], attempts: 1 } },
         },
-        { name: 'stock', ...two },
+        { name: 'stock', ...two, proxy: { settings: settings({ cluster: 'inbound|8080||', path: UNDO_PATH }) } },
         { name: 'mail', ...two },
         { name: CONSUMER, outboundOnly: true },
       ],
@@ -59,7 +79,7 @@ export class Shop {
         wasm: { file: FILTER_WASM },
         // Envoy's own tracing puts the trace context last: the order is shown where it is hard to have.
         tracing: { provider: 'opentelemetry', sink: sink.address },
-        settings: { report: { plainIds: true } },
+        settings: settings(),
       },
     });
     return new Shop(mesh, sink, bankAddress);
@@ -94,7 +114,7 @@ export class Shop {
     const handler = this.handlerOf(name);
     const app = await App.start(proxy.app, proxy.outbound, request => {
       this.seen.set(name, request.rawHeaders);
-      return handler(request);
+      return this.waste.watch(name, request, () => handler(request));
     });
     this.apps.set(proxy.ip, app);
   }
@@ -102,11 +122,11 @@ export class Shop {
   private handlerOf(service: string): Handler {
     switch (service) {
       case 'shop':
-        return shopApp();
+        return shopApp(this.waste);
       case 'payment':
-        return paymentApp(this.faults);
+        return paymentApp(this.faults, this.waste);
       case 'stock':
-        return stockApp();
+        return stockApp(this.warehouse);
       case 'mail':
         return mailApp();
       default:
