@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import { ROOT } from '../../../demo/src/mesh/envoy.js';
 
 const run = promisify(execFile);
-/** Three times what it takes on an idle machine with two cores. */
+/** Twice what it takes on a machine with two cores. */
 const DEMO_MS = 120_000;
 
 describe('the demo', function () {
