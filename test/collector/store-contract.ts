@@ -144,6 +144,22 @@ export function storeContract(name: string, make: () => Promise<Store> | Store):
       ]);
     });
 
+    it('tells of each batch at once, before anything is stored for good', async () => {
+      const told: [number, boolean, number, number][] = [];
+      const put = store.putBatches([stored(1), stored(1), stored(3)], ({ batch }, { fresh, seq, loss }) =>
+        told.push([batch.seq, fresh, seq, loss.reports]),
+      );
+      assert.deepEqual(told, [
+        [1, true, 1, 0],
+        [1, false, 1, 0],
+        [3, true, 3, 1],
+      ]);
+      assert.deepEqual(
+        (await put).map(({ fresh, seq, loss }) => [fresh, seq, loss.reports]),
+        told.map(([, ...result]) => result),
+      );
+    });
+
     it('finds what is missing between batches', async () => {
       await store.putBatches([stored(1)]);
       assert.deepEqual(brief(await store.putBatches([stored(5, [{}], { firstEvent: '12', droppedEvents: '3' })])), [

@@ -1,8 +1,9 @@
 // What a report does: who it is from, what is new in it, and what its sender is told.
 //
 // A message takes effect in two steps. What only matters now (status, progress, in-flight lists, the
-// lease) applies at once. Batches go to the store first, and are counted and acknowledged when it has
-// them: an acknowledged batch is one that a restart keeps, if the store can keep anything.
+// lease) applies at once. Batches go to the store first, which says whether they are new; then they are
+// counted, and a failure in them decides what it decides. They are acknowledged when the store has them
+// for good: an acknowledged batch is one that a restart keeps, if the store can keep anything.
 
 import { status as Code } from '@grpc/grpc-js';
 import type { Clock } from '../clock.js';
@@ -209,15 +210,16 @@ export class Ingest {
     );
     const { cuid, proxyId } = life;
     const stored = batches.map((batch): StoredBatch => ({ cuid, proxyId, receivedUs, batch }));
-    const results = await store.putBatches(stored);
-    const acks = new Map<bigint, Reply['acks'][number]>();
-    results.forEach((result, index) => {
-      const batch = batches[index]!;
-      if (result.fresh) applier.apply(life, batch, false);
-      if (result.fresh) totals.batches += 1;
+    const results = await store.putBatches(stored, ({ batch }, { fresh, loss }) => {
+      if (fresh) applier.apply(life, batch, false);
+      if (fresh) totals.batches += 1;
       else totals.replays += 1;
-      this.lost(life, result.loss);
-      acks.set(batch.producer, { producer: String(batch.producer), seq: String(result.seq), durable: result.durable });
+      this.lost(life, loss);
+    });
+    const acks = new Map<bigint, Reply['acks'][number]>();
+    results.forEach(({ seq, durable }, index) => {
+      const { producer } = batches[index]!;
+      acks.set(producer, { producer: String(producer), seq: String(seq), durable });
     });
     return [...acks.values()];
   }

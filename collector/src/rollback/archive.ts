@@ -16,6 +16,8 @@ export interface ArchiveParts {
 
 export class Archive {
   private audits = 0;
+  /** Records that changed in this turn of the event loop. */
+  private readonly changed = new Set<VerdictRecord>();
 
   constructor(private readonly parts: ArchiveParts) {}
 
@@ -26,8 +28,15 @@ export class Archive {
     });
   }
 
+  /** At the end of this turn, and once however often it changes: first the filters are told. */
   keepVerdict(record: VerdictRecord): void {
-    this.keep({ type: 'verdict', id: record.id, value: record });
+    if (this.changed.size === 0) setImmediate(() => this.keepChanged());
+    this.changed.add(record);
+  }
+
+  private keepChanged(): void {
+    this.keep(...[...this.changed].map(record => ({ type: 'verdict' as const, id: record.id, value: record })));
+    this.changed.clear();
   }
 
   /** Settles when they are stored; rejects when they cannot be. */

@@ -180,8 +180,11 @@ export class Rollback implements RollbackPort {
     this.plans.track(record);
     this.askProxies(record, this.pathOf(view));
     this.archive.keepVerdict(record);
-    const { id, kind, service, operation, mode, reason, heldOut, proxies } = record;
-    this.parts.log.info({ id, kind, service, operation, mode, reason, heldOut, proxies }, 'a transaction is doomed');
+    // A line of the log takes as long as all that was done up to here.
+    setImmediate(() => {
+      const { id, kind, service, operation, mode, reason, heldOut, proxies } = record;
+      this.parts.log.info({ id, kind, service, operation, mode, reason, heldOut, proxies }, 'a transaction is doomed');
+    });
   }
 
   /** Ends what filters hold of a verdict, if it is in force. */

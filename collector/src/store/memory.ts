@@ -20,6 +20,7 @@ import type {
   StoredBatch,
   StoredCount,
   StoredLife,
+  Taken,
 } from './store.js';
 
 export interface MemoryStoreOptions {
@@ -94,17 +95,27 @@ export class MemoryStore implements Store {
   }
 
   async putLife(life: StoredLife): Promise<void> {
-    await this.write(() => this.append(encodeJson(RECORD.LIFE, life)));
+    await this.write(() => this.append(() => encodeJson(RECORD.LIFE, life)));
   }
 
-  async putBatches(batches: readonly StoredBatch[]): Promise<PutResult[]> {
-    const { value, durable } = await this.write(() => batches.map(batch => this.takeBatch(batch)));
-    return value.map(step => ({ fresh: step.fresh, seq: step.position.seq, loss: step.loss, durable }));
+  async putBatches(
+    batches: readonly StoredBatch[],
+    taken?: (batch: StoredBatch, result: Taken) => void,
+  ): Promise<PutResult[]> {
+    const { value, durable } = await this.write(() =>
+      batches.map(batch => {
+        const { fresh, position, loss } = this.takeBatch(batch);
+        const result = { fresh, seq: position.seq, loss };
+        taken?.(batch, result);
+        return result;
+      }),
+    );
+    return value.map(result => ({ ...result, durable }));
   }
 
   async putRollback(entries: readonly RollbackEntry[]): Promise<boolean> {
     const { durable } = await this.write(() => {
-      for (const entry of entries) this.append(encodeJson(RECORD.ROLLBACK, entry));
+      for (const entry of entries) this.append(() => encodeJson(RECORD.ROLLBACK, entry));
     });
     return durable;
   }
@@ -112,7 +123,7 @@ export class MemoryStore implements Store {
   async announce(cuid: string, proxyId: string, producers: readonly ProducerState[]): Promise<Loss> {
     const { value } = await this.write(() => {
       const record = announceRecord(cuid, proxyId, producers);
-      this.append(encodeJson(RECORD.ANNOUNCE, record));
+      this.append(() => encodeJson(RECORD.ANNOUNCE, record));
       return this.positions.announce(record);
     });
     return value;
@@ -121,7 +132,7 @@ export class MemoryStore implements Store {
   async finish(cuid: string, proxyId: string, producers: readonly string[]): Promise<Loss> {
     const { value } = await this.write(() => {
       const record: FinishRecord = { cuid, proxyId, producers };
-      this.append(encodeJson(RECORD.FINISH, record));
+      this.append(() => encodeJson(RECORD.FINISH, record));
       return this.positions.finish(record);
     });
     return value;
@@ -156,16 +167,15 @@ export class MemoryStore implements Store {
     return { value, durable };
   }
 
-  private append(frame: Buffer): void {
-    this.journal?.append(frame);
+  /** @param encode not called without a log */
+  private append(encode: () => Buffer): void {
+    this.journal?.append(encode());
   }
 
   private takeBatch(stored: StoredBatch): Step {
     const step = this.positions.batch(stored);
-    if (step.fresh && this.journal !== undefined) {
-      const { cuid, proxyId, receivedUs } = stored;
-      this.append(encodeBatch({ cuid, proxyId, receivedUs }, stored.batch.bytes));
-    }
+    const { cuid, proxyId, receivedUs } = stored;
+    if (step.fresh) this.append(() => encodeBatch({ cuid, proxyId, receivedUs }, stored.batch.bytes));
     return step;
   }
 
@@ -232,9 +242,9 @@ export class MemoryStore implements Store {
   }
 
   /**
-   * Starts the log afresh from what the owners hold now. Owners apply a batch when its put settles,
-   * so new puts wait while those under way settle and are applied: otherwise a batch could be in the
-   * log before the snapshot and yet not in the snapshot's counts.
+   * Starts the log afresh from what the owners hold now. Owners apply losses when an announcement
+   * settles, so new puts wait while those under way settle and are applied: otherwise one could be in
+   * the log before the snapshot and yet not in the snapshot's counts.
    */
   private async snapshot(): Promise<void> {
     const { journal, source } = this;

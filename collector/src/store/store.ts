@@ -71,13 +71,17 @@ export interface StoredBatch {
   readonly batch: Batch;
 }
 
-export interface PutResult {
+/** A batch that found its place in the log. */
+export interface Taken {
   /** False: a replay; it was stored before and must not be applied again. */
   readonly fresh: boolean;
   /** Highest number of this producer that is stored or counted as lost: what to acknowledge. */
   readonly seq: number;
   /** What was found missing on the way to this batch; below 0: it was late, and taken for lost before. */
   readonly loss: Loss;
+}
+
+export interface PutResult extends Taken {
   /** A restart keeps it. */
   readonly durable: boolean;
 }
@@ -147,11 +151,17 @@ export interface Store {
   /** The latest put of a CUID wins. */
   putLife(life: StoredLife): Promise<void>;
   /**
-   * Settles when all of them are stored as well as this store can. One result a batch, in order. The
-   * caller applies fresh batches at once, awaiting nothing in between: what it holds afterwards may
-   * become the state that a restart begins with.
+   * Settles when all of them are stored as well as this store can. One result a batch, in order.
+   *
+   * @param taken told of each batch as soon as it has its place, before anything is on disk: what must be
+   *              known within milliseconds does not wait for a disk, only acknowledgements do. The caller
+   *              applies fresh batches in it: what it holds afterwards may become the state that a
+   *              restart begins with
    */
-  putBatches(batches: readonly StoredBatch[]): Promise<PutResult[]>;
+  putBatches(
+    batches: readonly StoredBatch[],
+    taken?: (batch: StoredBatch, result: Taken) => void,
+  ): Promise<PutResult[]>;
   /** Settles when they are stored; says whether a restart keeps them. */
   putRollback(entries: readonly RollbackEntry[]): Promise<boolean>;
   /** A proxy says where its producers are; returns what they dropped since they last said so. */
