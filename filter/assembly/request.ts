@@ -22,7 +22,7 @@ import { entryBegan } from './running';
 import * as status from './status';
 import * as streams from './streams';
 import { B_CALL, B_COPIES, B_EVENT, B_IN_MESH, B_PEER_TRUSTED, B_PRIVATE, B_ROUTER_COUNTS, B_SEEN, B_STAMP, B_STREAM, EDGE, F_ENTRY, F_STREAM, find, INBOUND, OUTBOUND, Stream } from './streams';
-import { closedPath, wellKnown } from './well-known';
+import { closedPath, closedUnread, wellKnown } from './well-known';
 
 const CONTINUE: u32 = 0;
 const STOP: u32 = 1;
@@ -41,8 +41,8 @@ export function requestHeaders(context: u32): u32 {
   }
   const at = find(context);
   if (at == 0) {
-    if (context == streams.untrackedContext && streams.untrackedRoot != 0) clean(changetype<Root>(streams.untrackedRoot));
-    return CONTINUE;
+    if (context != streams.untrackedContext || streams.untrackedRoot == 0) return CONTINUE;
+    return unread(changetype<Root>(streams.untrackedRoot));
   }
   const s = changetype<Stream>(at);
   const root = changetype<Root>(s.root);
@@ -53,10 +53,7 @@ export function requestHeaders(context: u32): u32 {
     if (root.config.edge) clean(root);
     return CONTINUE;
   }
-  if (!parsePairs(host.REQUEST_HEADERS, root)) {
-    clean(root);
-    return CONTINUE;
-  }
+  if (!parsePairs(host.REQUEST_HEADERS, root)) return unread(root);
   s.bits |= h.iAttempt < 0 ? B_SEEN | B_ROUTER_COUNTS : B_SEEN;
   s.startNs = clock();
   trace.read();
@@ -71,6 +68,13 @@ export function requestHeaders(context: u32): u32 {
   enterFlight(s, root, side);
   rewrite(s, root);
   spareRetries(s, root);
+  return CONTINUE;
+}
+
+/** Nothing is known of the request but what must not pass. */
+function unread(root: Root): u32 {
+  if (closedUnread(root)) return STOP;
+  clean(root);
   return CONTINUE;
 }
 

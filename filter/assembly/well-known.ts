@@ -1,15 +1,17 @@
 // Paths of the filter's own under /.well-known/meshpulse/, and the one that must stay closed.
 import { Text } from './bytes';
+import { ROLE_NONE } from './config';
 import * as h from './core/headers';
-import { plain } from './core/paths';
+import * as paths from './core/paths';
 import * as host from './host';
 import * as jobs from './jobs';
 import { readApp } from './own-headers';
-import { Root } from './roots';
+import { Root, sideOf } from './roots';
 import { OUTBOUND } from './streams';
 
 const T_WELL_KNOWN = new Text('/.well-known/meshpulse/');
 const T_PROGRESS_PATH = new Text('/.well-known/meshpulse/progress');
+const T_PATH = new Text(':path');
 const T_POST = new Text('POST');
 const T_NOT_FOUND = new Text('meshpulse: no such path\n');
 const T_POST_ONLY = new Text('meshpulse: progress is reported by POST\n');
@@ -43,14 +45,34 @@ export function wellKnown(side: i32): bool {
 /** rollback.callback.path must not be reachable from the network, however it is spelt: answered 404. */
 export function closedPath(root: Root, side: i32): bool {
   if (side == OUTBOUND || root.callback.size == 0 || h.iPath < 0) return false;
-  const size = h.valueSize(h.iPath);
   const m = host.mark();
-  const to = host.scratch(size + 1);
-  // Without room for the path nothing is known of it, and a closed path stays closed.
-  const closed = to == 0 || root.callback.is(to, plain(h.valuePtr(h.iPath), size, to));
+  const closed = isCallback(root, h.valuePtr(h.iPath), h.valueSize(h.iPath));
   host.release(m);
   if (closed) answer(404, T_NOT_FOUND);
   return closed;
+}
+
+/** The same for a request that passes without being looked at: one too many, or with too many headers. */
+export function closedUnread(root: Root): bool {
+  if (root.config.role == ROLE_NONE || root.callback.size == 0 || sideOf(root) == OUTBOUND) return false;
+  const m = host.mark();
+  const found = host.getHeader(host.REQUEST_HEADERS, T_PATH.ptr, T_PATH.size);
+  const closed = found == host.FAILED || (found == host.OK && isCallback(root, host.dataPtr, host.dataSize));
+  host.release(m);
+  if (closed) answer(404, T_NOT_FOUND);
+  return closed;
+}
+
+function isCallback(root: Root, path: usize, size: u32): bool {
+  const to = host.scratch(size + 1);
+  // Without room for the path nothing is known of it, and a closed path stays closed.
+  if (to == 0) return true;
+  const n = paths.plain(path, size, to);
+  if (root.callback.is(to, n)) return true;
+  if (!paths.hostFirst) return false;
+  let at: u32 = 1;
+  while (at < n && load<u8>(to + at) != 0x2f) at++;
+  return at < n && root.callback.is(to + at, n - at);
 }
 
 /** Bytes of :path before the query. */

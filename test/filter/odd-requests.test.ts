@@ -133,4 +133,23 @@ describe('odd requests', function () {
     assert.equal(sidecar.collector.rows().length + told, open.length);
     assert.equal(inFlightOf(sidecar), 0);
   });
+
+  it('keep the callback’s path closed when they are too many, or have too many headers to be read', () => {
+    const sidecar = new Sidecar({ config: { rollback: { callback: { cluster: 'app', path: '/undo' } } } });
+    const post = (path: string, more: [string, string][] = []): number | undefined => {
+      const pairs: [string, string][] = [
+        [':method', 'POST'],
+        [':authority', 'a'],
+        [':path', path],
+      ];
+      const exchange = sidecar.receive({ rawHeaders: [...pairs, ...more] });
+      exchange.requestHeaders();
+      return exchange.localReply?.code;
+    };
+    const many = Array.from({ length: 1100 }, (_, i): [string, string] => [`x-${i}`, 'a']);
+    assert.deepEqual([post('/undo', many), post('/a', many)], [404, undefined]);
+    for (let i = 0; i < 16_400; i++) post('/a');
+    assert.deepEqual([post('/%75ndo'), post('/a')], [404, undefined]);
+    assertAlive(sidecar);
+  });
 });

@@ -363,6 +363,7 @@ describe('trust', () => {
       '/.well-known/meshpulse/progress', '/.well-known/meshpulse/x', '/undo', '/undo?x=1', '/undo#x', '/undo/', '//undo',
       '/./undo', '/a/../undo', '/a/b/../../undo', '/../undo', '/UNDO', '/Undo;v=1', '/;x/undo', '/%75ndo', '/%2575ndo', '/und%6F',
       '/%2e/undo', '/a/%2e%2e/undo', '/%2fundo', '\\undo', '/a\\..\\undo', '/undo%3fx', '/undo%00', '/undo%23', '/undo/.', '/undo/x/..',
+      '//a/undo', '\\\\a/undo', '///a:1//undo', '/%2fa/undo', '//a/b/../undo',
     ];
     for (const path of closed) {
       assert.equal(answerOf(path), 404, path);

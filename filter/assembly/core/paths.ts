@@ -6,6 +6,9 @@ import { hexDigit, Text } from '../bytes';
 /** Layers of percent-encoding that are taken off: a proxy behind may decode once, and the application again. */
 const DECODINGS: u32 = 3;
 
+/** The path read last began with `//`: who resolves it as a URL takes its first segment for a host. */
+export let hostFirst: bool = false;
+
 /**
  * Writes the plain form of [from, from + size) to `to`, which has room for `size` + 1 bytes, and returns
  * its size: no query or fragment, decoded, `\` as `/`, no parameters, no empty or dot segments, lower
@@ -44,6 +47,7 @@ function decode(at: usize, size: u32): u32 {
 function resolve(at: usize, size: u32): u32 {
   let n: u32 = 0;
   let i: u32 = 0;
+  hostFirst = size > 1 && slash(load<u8>(at)) && slash(load<u8>(at + 1));
   while (i < size) {
     // One segment, without its slashes: [start, end), its parameters from `name` on.
     while (i < size && slash(load<u8>(at + i))) i++;
