@@ -48,8 +48,9 @@ export function request(callee: u32, ms: u64): void {
 }
 
 /** May one more be refused? Then it counts as refused. */
-export function take(callee: u32, ppm: u32, min: u32): bool {
+export function take(callee: u32, ppm: u32, min: u32, ms: u64): bool {
   if (ppm >= (PPM as u32)) return true;
+  turn(ms);
   const share = (both(0, callee) * (ppm as u64)) / PPM;
   const least = ((min + shares.others) / (shares.others + 1)) as u64;
   if (both(1, callee) >= (share > least ? share : least)) return false;

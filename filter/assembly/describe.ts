@@ -39,12 +39,7 @@ export function describe(s: Stream, root: Root): void {
   s.requestLo = trace.requestLo;
   s.spanIn = trace.span;
   s.spanOut = trace.span;
-  let flags: u32 = 0;
-  if (grpcRequest()) flags |= F_GRPC;
-  if (h.iUpgrade >= 0 || h.valueIs(h.iMethod, T_CONNECT)) flags |= F_STREAM;
-  if (h.iUserAgent >= 0 && (h.valueStarts(h.iUserAgent, T_KUBE_PROBE) || h.valueStarts(h.iUserAgent, T_ENVOY_HC) || h.valueStarts(h.iUserAgent, T_GOOGLE_HC) || h.valueStarts(h.iUserAgent, T_ELB_HC))) flags |= F_PROBE;
-  if (shadowed()) flags |= F_SHADOW;
-  if (h.valueStarts(h.iPath, T_OWN_SERVICE) || h.valueStarts(h.iPath, T_WELL_KNOWN)) flags |= F_OWN;
+  let flags = nature();
   const grpc = (flags & F_GRPC) != 0;
 
   if (s.side != OUTBOUND) {
@@ -71,6 +66,17 @@ export function describe(s: Stream, root: Root): void {
     s.callEvent = newId();
   }
   s.flags = flags;
+}
+
+/** What the parsed map says of its request, as flags. */
+export function nature(): u32 {
+  let flags: u32 = 0;
+  if (grpcRequest()) flags |= F_GRPC;
+  if (h.iUpgrade >= 0 || h.valueIs(h.iMethod, T_CONNECT)) flags |= F_STREAM;
+  if (h.iUserAgent >= 0 && (h.valueStarts(h.iUserAgent, T_KUBE_PROBE) || h.valueStarts(h.iUserAgent, T_ENVOY_HC) || h.valueStarts(h.iUserAgent, T_GOOGLE_HC) || h.valueStarts(h.iUserAgent, T_ELB_HC))) flags |= F_PROBE;
+  if (shadowed()) flags |= F_SHADOW;
+  if (h.valueStarts(h.iPath, T_OWN_SERVICE) || h.valueStarts(h.iPath, T_WELL_KNOWN)) flags |= F_OWN;
+  return flags;
 }
 
 /** Does the parsed map begin a gRPC call? */

@@ -22,7 +22,7 @@ let seen: u32 = 0;
 const ACKED: usize = memory.data(512, 8); // versions applied, u64 x PER_MESSAGE_MAX
 let acked: u32 = 0;
 
-/** A new stream begins anew; what is held stays until its TTL. */
+/** A new stream begins anew, and so does each call; what is held stays until its TTL. */
 export function newStream(): void {
   lastVersion = 0;
 }

@@ -1,13 +1,14 @@
 // The end of a request: judged, counted, made into rows.
 import { parsed, parseDecimal, Text } from './bytes';
 import * as batches from './batches';
-import { clock, nowNs, wallAt } from './clock';
+import { clock, nowMs, nowNs, wallAt } from './clock';
 import { EVENTS_ALL, EVENTS_FAILURES, ROLE_FULL } from './config';
 import * as h from './core/headers';
 import * as names from './core/names';
 import * as trace from './core/trace';
 import { Row } from './core/wire';
 import { describe } from './describe';
+import * as doomed from './doomed';
 import * as doubts from './doubts';
 import * as host from './host';
 import * as identity from './identity';
@@ -17,7 +18,7 @@ import { retryFlags } from './refuse';
 import { orderExpected, reporting, Root, sideOf } from './roots';
 import * as status from './status';
 import {
-  B_IN_MESH, B_LOGGED, B_ORDERED, B_PRIVATE, B_REFUSED, B_REFUSED_BEHIND, B_ROUTER_COUNTS, B_SEEN, B_STAMP, EDGE, F_CALL, F_ENTRY, F_EXTERNAL, F_GRPC, F_LOCAL_REPLY, F_RETRY_REFUSED, F_STREAM, F_UNSEEN, F_WOULD_REFUSE, find, INBOUND, OUTBOUND, settle, Stream,
+  B_IN_MESH, B_LOGGED, B_ORDERED, B_PRIVATE, B_REFUSED, B_REFUSED_BEHIND, B_ROUTER_COUNTS, B_SEEN, B_STAMP, EDGE, F_CALL, F_ENTRY, F_EXTERNAL, F_GRPC, F_LOCAL_REPLY, F_NO_RETRIES, F_RETRY_REFUSED, F_STREAM, F_UNSEEN, F_WITHHELD, F_WOULD_REFUSE, find, INBOUND, OUTBOUND, settle, Stream,
 } from './streams';
 import { sampled, weightOf } from './thinning';
 
@@ -100,7 +101,8 @@ function finish(s: Stream, root: Root): void {
     }
     host.release(m);
   }
-  if (local) s.flags |= F_LOCAL_REPLY;
+  // Of a gRPC refusal, a 200, the details have not been read.
+  if (local || (s.bits & B_REFUSED) != 0) s.flags |= F_LOCAL_REPLY;
   s.flags |= retryFlags(s);
   let outcome = judge(s.status, grpc, responseFlags, broken);
   if ((outcome == O_FAILED || outcome == O_DECLINED) && refusedCall(s)) outcome = O_REFUSED;
@@ -156,6 +158,10 @@ function row(s: Stream, root: Root, call: bool, outcome: u32, status: u32, respo
   if (call) {
     flags = (flags & ~F_ENTRY) | F_CALL;
     if ((s.bits & B_IN_MESH) == 0 && s.peerService != 0) flags |= F_EXTERNAL;
+  } else if (s.side == EDGE && s.peerService != 0) {
+    // The call's row tells of it: what is refused at a gateway is refused once.
+    flags &= ~(F_WOULD_REFUSE | F_WITHHELD | F_NO_RETRIES | F_RETRY_REFUSED);
+    if (outcome == O_REFUSED) flags &= ~F_LOCAL_REPLY;
   }
   const operation = call ? s.callOperation : s.operation;
   const bits = flags | (outcome << 16) | (s.source << 20) | ((call ? attempts : 0) << 24);
@@ -198,7 +204,9 @@ function row(s: Stream, root: Root, call: bool, outcome: u32, status: u32, respo
     r.responseBytes = saturate(host.getNumber(P_RESPONSE_BYTES.ptr, P_RESPONSE_BYTES.size, 0));
   }
   if (config.plainIds && s.source == trace.KEY_HEADER && host.getHeader(host.REQUEST_HEADERS, root.transactionHeader.ptr, root.transactionHeader.size) == host.OK) batches.rowText(r, host.dataPtr, host.dataSize);
-  batches.commit(outcome == O_FAILED);
+  // The end of a doomed transaction's entry ends its directives: the next request under its id is another one.
+  const ends = !call && (flags & F_ENTRY) != 0 && doomed.doomOf(s.keyHi, s.keyLo, s.requestHi, s.requestLo, nowMs()) !== null;
+  batches.commit(outcome == O_FAILED || ends);
 }
 
 function saturate(value: u64): u32 {

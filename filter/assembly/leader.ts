@@ -134,6 +134,8 @@ function report(root: Root): void {
 /** Sends what `wire` holds. A call carries hello and status behind it: order means nothing in protobuf. */
 function send(root: Root): void {
   if (link.unary()) {
+    // Each call may be answered by another collector, and each numbers by its own clock.
+    directives.newStream();
     identity.putHello(root);
     if (!suspects.isCareful() || !suspects.maySend()) putStatus();
   }

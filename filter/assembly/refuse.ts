@@ -9,7 +9,7 @@ import * as directive from './core/directive';
 import * as h from './core/headers';
 import * as names from './core/names';
 import * as trace from './core/trace';
-import { callee, callOf, grpcRequest } from './describe';
+import { callee, callOf, grpcRequest, nature } from './describe';
 import * as doomed from './doomed';
 import { Doom } from './doomed';
 import * as downs from './downs';
@@ -21,7 +21,10 @@ import * as signals from './signals';
 import { B_REFUSED, F_ENTRY, F_GRPC, F_NO_RETRIES, F_OWN, F_PROBE, F_RETRY_REFUSED, F_SHADOW, F_STREAM, F_WITHHELD, F_WOULD_REFUSE, INBOUND, Stream } from './streams';
 
 const T_MAX_RETRIES = new Text('x-envoy-max-retries');
+const T_PASSTHROUGH = new Text('PassthroughCluster');
 const T_ZERO = new Text('0');
+/** No business requests, or too long for a verdict to be about them. */
+const ALWAYS_PASS: u32 = F_SHADOW | F_PROBE | F_STREAM | F_OWN;
 const P_ATTEMPTS = new Text('upstream\0request_attempt_count');
 
 /** Answers the request itself when it has to be refused; true = it goes no further. */
@@ -38,8 +41,8 @@ export function refused(s: Stream, root: Root): bool {
     running.tellSecond(s);
     return false;
   }
-  if ((s.flags & (F_SHADOW | F_PROBE | F_STREAM | F_OWN)) != 0 || !forward(doom, s.side, s) || signals.compensates()) return false;
-  if (!budget.take(callee, doom.budgetPpm, doom.budgetMin)) {
+  if ((s.flags & ALWAYS_PASS) != 0 || !forward(doom, s.side, s) || signals.compensates()) return false;
+  if (!budget.take(callee, doom.budgetPpm, doom.budgetMin, ms)) {
     s.flags |= F_WITHHELD;
     return false;
   }
@@ -65,8 +68,10 @@ function forward(doom: Doom, side: i32, s: Stream): bool {
   return forwardCall(doom, names.hostOf(s.peerService), s.callOperation);
 }
 
+/** A destination that stands for many hosts says nothing of who is called. */
 function forwardCall(doom: Doom, callee: u32, operation: u32): bool {
-  if (doom.refuseSize == 0 || operation == names.OTHER) return false;
+  if (doom.refuseSize == 0 || operation == names.OTHER || callee == names.OTHER || callee == 0) return false;
+  if (T_PASSTHROUGH.is(names.namePtr(callee), names.nameSize(callee))) return false;
   return directive.contains(doom.refuse(), doom.refuseSize, directive.nameHash(names.namePtr(callee), names.nameSize(callee), names.namePtr(operation), names.nameSize(operation)));
 }
 
@@ -83,10 +88,22 @@ export function retryRefused(): bool {
   const full = reporter();
   if (full === null || full.config.rollbackMode == ROLLBACK_OFF) return false;
   const doom = doomed.doomOf(trace.keyHi, trace.keyLo, trace.requestHi, trace.requestLo, nowMs());
-  if (doom === null || host.getNumber(P_ATTEMPTS.ptr, P_ATTEMPTS.size, 0) < 2 || signals.compensates()) return false;
+  if (doom === null || host.getNumber(P_ATTEMPTS.ptr, P_ATTEMPTS.size, 0) < 2) return false;
+  if ((nature() & ALWAYS_PASS) != 0 || signals.compensates()) return false;
   const call = callOf();
   if (!forwardCall(doom, callee, call)) return false;
+  if (!budget.take(callee, doom.budgetPpm, doom.budgetMin, nowMs())) {
+    remember(call, F_WITHHELD);
+    return false;
+  }
   const enforce = enforced(doom, full);
+  remember(call, enforce ? F_RETRY_REFUSED : F_RETRY_REFUSED | F_WOULD_REFUSE);
+  if (enforce) answer(doom, full, grpcRequest());
+  return enforce;
+}
+
+/** For the row of the call that the parsed attempt belongs to. */
+function remember(call: u32, flags: u32): void {
   const at = RETRIES + retryAt * RETRY;
   retryAt = (retryAt + 1) % RETRIES_MAX;
   retriesKnown = true;
@@ -95,9 +112,7 @@ export function retryRefused(): bool {
   store<u64>(at, trace.requestHi, 16);
   store<u64>(at, trace.requestLo, 24);
   store<u32>(at, call, 32);
-  store<u32>(at, enforce ? F_RETRY_REFUSED : F_RETRY_REFUSED | F_WOULD_REFUSE, 36);
-  if (enforce) answer(doom, full, grpcRequest());
-  return enforce;
+  store<u32>(at, flags, 36);
 }
 
 /** What `order` did to a call that ends now. */
@@ -116,7 +131,7 @@ export function retryFlags(s: Stream): u32 {
 /** Calls to a service that is down for all get no retries. Behind `rewrite`: the map is as it will go. */
 export function spareRetries(s: Stream, root: Root): void {
   if (downs.down == 0 || s.side == INBOUND || root.config.rollbackMode != ROLLBACK_ENFORCE) return;
-  if ((s.flags & (F_SHADOW | F_PROBE | F_STREAM | F_OWN)) != 0 || signals.compensates()) return;
+  if ((s.flags & ALWAYS_PASS) != 0 || signals.compensates()) return;
   if (!downs.pointless(names.hostOf(s.peerService), s.callOperation, nowMs())) return;
   host.removeHeader(host.REQUEST_HEADERS, T_MAX_RETRIES.ptr, T_MAX_RETRIES.size);
   if (host.addHeader(host.REQUEST_HEADERS, T_MAX_RETRIES.ptr, T_MAX_RETRIES.size, T_ZERO.ptr, T_ZERO.size) == host.OK) s.flags |= F_NO_RETRIES;

@@ -24,6 +24,8 @@ const GARBAGE = Buffer.from([0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xf
 export class FakeCollector implements GrpcRemote {
   mode: Mode = 'ack';
   unary: Mode = 'ack';
+  /** Goes with the next answer to a unary call. */
+  readonly waiting: Directive[] = [];
   /** Contents that are refused, on streams and as calls: nothing of such a message is taken. */
   refuses: (request: ReportRequest) => boolean = () => false;
   /** Messages so refused. */
@@ -66,7 +68,7 @@ export class FakeCollector implements GrpcRemote {
       call.fail(GRPC_INVALID_ARGUMENT, 'batches[0].x: is 1, must be 2');
       return;
     }
-    const reply = this.take(-1, call.request);
+    const reply = { ...this.take(-1, call.request), directives: this.waiting.splice(0) };
     if (this.unary === 'garbage') call.reply(GARBAGE);
     else if (this.unary === 'ack') call.reply(encodeReply(reply));
   };

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import type { Exchange, Pair } from '../support/proxy-wasm-host.js';
 import { directive, hashes, idWords, Kind, Mode, nameHash } from './directives.js';
-import { assertAlive, REQUEST_ID, Sidecar, TRACE_ID, TRACEPARENT, type SidecarOptions } from './sidecar.js';
+import { assertAlive, REQUEST_ID, SHOP_NODE, Sidecar, TRACE_ID, TRACEPARENT, type SidecarOptions } from './sidecar.js';
 import { encodeReply, Outcome, RowFlag, type Directive } from './wire.js';
 
 const PAY = 'pay.shop.svc.cluster.local';
@@ -430,6 +430,110 @@ describe('early rollback', () => {
       sidecar.collector.requests.flatMap(({ request }) => request.began),
       [],
     );
+  });
+
+  it('takes what answers a unary call, whatever number the collector before had come to', () => {
+    const sidecar = start();
+    const { collector } = sidecar;
+    direct(sidecar, doom({ version: '9000000000000000', ttlMs: 300_000 }));
+    collector.mode = 'refuse';
+    collector.streams.at(-1)?.close(14, 'restarting');
+    const untilCalled = (n: number): void => {
+      for (let ms = 0; collector.calls.length < n && ms < 60_000; ms += 1000) {
+        serve(sidecar);
+        sidecar.advance(1000);
+      }
+      assert.ok(collector.calls.length >= n);
+    };
+    untilCalled(1);
+    assert.equal(code(call(sidecar)), 424);
+    collector.waiting.push(directive(Kind.Clear, { version: '5' }));
+    untilCalled(collector.calls.length + 2);
+    assert.deepEqual(collector.waiting, []);
+    assert.equal(code(call(sidecar)), undefined);
+  });
+
+  it('tells the end of a doomed transaction’s entry at once', () => {
+    const sidecar = start({ config: { rollback: { mode: 'enforce' }, report: { intervalMs: 60_000 } } });
+    const ends = (): number => {
+      const before = sidecar.collector.rows().length;
+      const entry = sidecar.receive({ rawHeaders: charge() });
+      entry.requestHeaders();
+      if (before > 0) direct(sidecar, doom({ refuse: [], refuseIn: [] }));
+      sidecar.answer(entry, { status: 402 });
+      sidecar.advance(1);
+      return sidecar.collector.rows().length - before;
+    };
+    assert.equal(ends(), 0);
+    direct(sidecar, directive(Kind.Flush, { keys: idWords(TRACE_ID) }));
+    assert.equal(sidecar.collector.rows().length, 1);
+    assert.equal(ends(), 1);
+  });
+
+  it('is counted once where a gateway refuses: in the row of its call', () => {
+    const node = { ...SHOP_NODE, id: 'router~10.0.0.7~gateway-1.shop~shop.svc.cluster.local' };
+    const properties = { xds: { cluster_name: `outbound|80||${PAY}` } };
+    for (const grpc of [false, true]) {
+      for (const mode of [Mode.Enforce, Mode.Observe]) {
+        const sidecar = start({ node });
+        direct(sidecar, doom({ mode }));
+        const headers = charge([EVENT]).map((pair): Pair =>
+          grpc && pair[0] === ':path' ? [':path', '/pay.Pay/Charge'] : pair,
+        );
+        if (grpc) headers.push(['content-type', 'application/grpc']);
+        sidecar.serve({ rawHeaders: headers, properties });
+        sidecar.advance(3000);
+        const rows = sidecar.collector.rows();
+        assert.equal(rows.length, 2);
+        const flag = mode === Mode.Enforce ? RowFlag.LocalReply : RowFlag.WouldRefuse;
+        const telling = rows.filter(row => (row.flags & flag) !== 0);
+        assert.deepEqual(
+          telling.map(row => row.flags & RowFlag.Call),
+          [RowFlag.Call],
+        );
+        for (const row of rows) assert.equal(row.outcome === Outcome.Refused, mode === Mode.Enforce);
+      }
+    }
+  });
+
+  it('marks what the callee’s filter refuses as its own answer, gRPC too', () => {
+    const sidecar = start();
+    direct(sidecar, doom({ refuseIn: hashes(['', CHARGE], ['', '/pay.Pay/Charge']) }));
+    const grpc = charge([EVENT, ['content-type', 'application/grpc']]).map((pair): Pair =>
+      pair[0] === ':path' ? [':path', '/pay.Pay/Charge'] : pair,
+    );
+    for (const headers of [charge([EVENT]), grpc]) {
+      assert.notEqual(serve(sidecar, headers).localReply, undefined);
+      const row = rowOf(sidecar);
+      assert.deepEqual([row.outcome, row.flags & RowFlag.LocalReply], [Outcome.Refused, RowFlag.LocalReply]);
+    }
+  });
+
+  it('never refuses a call whose destination stands for many', () => {
+    const sidecar = start();
+    direct(sidecar, doom({ refuse: hashes(['PassthroughCluster', CHARGE], ['', CHARGE], ['other', CHARGE]) }));
+    for (const cluster_name of ['PassthroughCluster', '', 'inbound|8080||']) {
+      const exchange = sidecar.callOut({ rawHeaders: charge(), properties: { xds: { cluster_name } } });
+      assert.equal(code(exchange), undefined, cluster_name);
+    }
+  });
+
+  it('holds further attempts to the same: the budget, and what always passes', () => {
+    const attempt = (parts: Partial<Directive>, more: Pair[] = []): readonly [string, number] => {
+      const sidecar = start({ order: true });
+      assert.ok(sidecar.order);
+      const properties = { upstream: { request_attempt_count: 2 } };
+      const exchange = sidecar.call({ rawHeaders: charge(more), properties });
+      exchange.requestHeaders();
+      direct(sidecar, doom(parts));
+      const { action } = exchange.attempt(sidecar.order);
+      if (action === 'continue') sidecar.answer(exchange);
+      else exchange.finish();
+      return [action, rowOf(sidecar).flags & (RowFlag.RetryRefused | RowFlag.Withheld)];
+    };
+    assert.deepEqual(attempt({ budgetPpm: 200_000, budgetMin: 10 }), ['stop', RowFlag.RetryRefused]);
+    assert.deepEqual(attempt({ budgetPpm: 0, budgetMin: 0 }), ['continue', RowFlag.Withheld]);
+    assert.deepEqual(attempt({}, [['user-agent', 'kube-probe/1.30']]), ['continue', 0]);
   });
 
   it('acknowledges directives', () => {

@@ -29,10 +29,9 @@ export type Account = 'refused' | 'wouldRefuse' | 'withheld' | 'retriesSuppresse
 
 /** What a row means for rollback; undefined = nothing. Exactly one side of each refusal counts. */
 export function accountOf(flags: number): Account | undefined {
-  const call = (flags & ROW_FLAG.CALL) !== 0;
   if (outcomeOf(flags) === OUTCOME.REFUSED) {
-    // A call refused further on: the callee's own row tells of it.
-    return call && (flags & ROW_FLAG.LOCAL_REPLY) === 0 ? undefined : 'refused';
+    // Refused further on: the row of the filter that did it tells.
+    return (flags & ROW_FLAG.LOCAL_REPLY) === 0 ? undefined : 'refused';
   }
   if ((flags & TELLING) === 0) return undefined;
   if ((flags & ROW_FLAG.RETRY_REFUSED) !== 0)
