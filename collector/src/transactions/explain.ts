@@ -85,7 +85,9 @@ function tell(step: Step, depth: number, times: ReadonlyMap<Row, number>, naming
       line(event, 1, `an attempt at ${event.instance.service} ${result(event)}${after(event)}`, factsOf(event)),
     );
   }
-  if (events.length === 0) lines.push(line(call, 1, unheard(call, name), []));
+  // What was refused never left: nobody else could have heard of it.
+  const refused = outcomeOf(call.flags) === OUTCOME.REFUSED;
+  if (events.length === 0 && !refused) lines.push(line(call, 1, unheard(call, name), []));
   return lines;
 }
 
