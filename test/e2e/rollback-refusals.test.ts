@@ -2,8 +2,9 @@
 import { strict as assert } from 'node:assert';
 import { Client, credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
 import { connect as connectHttp2 } from 'node:http2';
-import { App, type AppRequest, type AppResponse } from '../../demo/src/mesh/app.js';
+import { App, callThrough, type AppRequest, type AppResponse } from '../../demo/src/mesh/app.js';
 import { format } from '../../demo/src/mesh/address.js';
+import { until } from '../../demo/src/mesh/child.js';
 import { route } from '../../demo/src/mesh/listeners.js';
 import { outboundCluster, serviceHost } from '../../demo/src/mesh/node.js';
 import { directive, hashes, Kind, Mode, nameHash } from '../filter/directives.js';
@@ -16,6 +17,9 @@ import { exchange, post, valuesOf, type RawAnswer } from './support/raw-http.js'
 const EVERYTHING = '5xx,gateway-error,retriable-4xx,retriable-status-codes,reset,unavailable,cancelled';
 const RETRIES = 3;
 const CODES = [424, 503];
+/** More than proxies and sockets hold. */
+const BIG_BYTES = 8 * 1024 * 1024;
+const SLOW_MS = 60_000;
 const CHARGE = 'POST /charge';
 const GRPC_CHARGE = '/test.Echo/Unary';
 
@@ -230,6 +234,20 @@ describe('refusals on real Envoys', function () {
       assert.equal(body, PROBLEM(t.key));
     });
 
+    it('while the body is still on its way: the answer is read all the same', async () => {
+      const t = transaction();
+      await world.recorder.hold('front', doom(t.key, { calls: [['back', CHARGE]] }));
+      const { outbound } = world.mesh.proxy('front');
+      const body = 'x'.repeat(BIG_BYTES);
+      for (let i = 0; i < 5; i++) {
+        const headers = Object.fromEntries(t.fields);
+        const answer = await callThrough(outbound, undefined, 'back', 'POST', '/charge', { headers, body });
+        assert.equal(answer.status, 424);
+        assert.equal(answer.body, PROBLEM(t.key));
+      }
+      assert.equal(back.arrivals(t.key).length, 0);
+    });
+
     it('gRPC, and a client library with a retry policy stops', async () => {
       const healthy = transaction();
       // The policy of the route repeats what is unavailable, the library what is a failed precondition.
@@ -313,6 +331,23 @@ describe('refusals on real Envoys', function () {
         await world.recorder.hold(from, directive(Kind.Up, { destinations: down.destinations }));
         assert.equal((await arrivalsOf(from, '/charge')).arrivals, all, 'lifted');
       }
+    });
+  });
+
+  // The last one: streams do not come back for a minute.
+  describe('where streams fail', () => {
+    it('are told by the replies to calls', async () => {
+      const { recorder } = world;
+      recorder.stream = { kind: 'reset' };
+      const calls = recorder.calls;
+      await until('calls in place of streams', SLOW_MS, async () => {
+        await send('front', transaction());
+        return recorder.calls > calls ? true : undefined;
+      });
+      const t = transaction();
+      assert.equal((await send('front', t)).status, 200);
+      recorder.later('front', doom(t.key, { calls: [['back', CHARGE]] }));
+      await until('a refusal', SLOW_MS, async () => ((await send('front', t)).status === 424 ? true : undefined));
     });
   });
 });

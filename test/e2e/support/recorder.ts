@@ -115,6 +115,8 @@ export class Recorder {
   calls = 0;
   /** Streams, each with the life that speaks there. */
   private readonly open = new Map<Stream, Speaker>();
+  /** Directives that go with the next reply to a service. */
+  private readonly waiting = new Map<string, Directive[]>();
   private readonly timers = new Set<NodeJS.Timeout>();
 
   private constructor(
@@ -204,6 +206,11 @@ export class Recorder {
     const streams = [...this.open].filter(([, { life }]) => life && lives.has(life));
     for (const [stream] of streams) stream.write(encodeReply({ directives }));
     return streams.length;
+  }
+
+  /** Sends directives with the next reply to a service, by stream or call. */
+  later(service: string, ...directives: Directive[]): void {
+    this.waiting.set(this.life(service).hello.cuid, directives);
   }
 
   /** Sends directives to a service of one life, and waits until it says that it holds them. */
@@ -301,7 +308,10 @@ export class Recorder {
       else bySeq.set(Number(batch.seq), batch);
       acks.set(batch.producer, Math.max(...bySeq.keys()));
     }
+    const directives = this.waiting.get(life.hello.cuid) ?? [];
+    this.waiting.delete(life.hello.cuid);
     return {
+      directives,
       acks: [...acks].map(([producer, seq]) => ({ producer, seq: String(seq), durable: true })),
       receivedUnixUs: String(Date.now() * 1000),
       echoSentUnixUs: request.sentUnixUs,
