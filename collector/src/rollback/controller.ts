@@ -24,8 +24,9 @@ import { Late } from './late.js';
 import type { Learner } from './learner.js';
 import { Ledger } from './ledger.js';
 import { MeshDown } from './mesh-down.js';
+import { effectiveMode } from './modes.js';
 import { Plans } from './plans.js';
-import { decide } from './policy.js';
+import { decide, withScopes } from './policy.js';
 import type { PolicySource } from './policy-source.js';
 import { Proxies } from './proxies.js';
 import { recordOf } from './record.js';
@@ -59,7 +60,7 @@ const WANTED_MS = 10_000;
 const ASKED_MAX = 64;
 
 export class Rollback implements RollbackPort {
-  readonly verdicts: Verdicts = new Verdicts(record => this.plans.forget(record));
+  readonly verdicts: Verdicts = new Verdicts(record => this.forget(record));
   readonly controls = new ControlsBook();
   readonly ledger: Ledger;
   readonly proxies: Proxies;
@@ -82,7 +83,14 @@ export class Rollback implements RollbackPort {
     this.proxies = new Proxies(() => clock.nowUs());
     const findLife = (cuid: string): Life | undefined => (cuid === '' ? undefined : registry.find(cuid));
     this.watchers = new Watchers(this.proxies, findLife, parts.callbackBody);
-    this.plans = new Plans({ clock, log, policy, archive: this.archive, watchers: this.watchers });
+    this.plans = new Plans({
+      clock,
+      log,
+      policy,
+      controls: this.controls,
+      archive: this.archive,
+      watchers: this.watchers,
+    });
     this.told = new Told(clock, this.proxies);
     const { controls, proxies } = this;
     this.down = new MeshDown({ clock, log, registry, learner, policy, controls, proxies });
@@ -95,6 +103,8 @@ export class Rollback implements RollbackPort {
 
   hello(life: Life, { rollbackMode, rollbackCallback }: Hello): void {
     this.proxies.hello(life, rollbackMode, rollbackCallback);
+    // It may hold what it was told before a kill that it did not hear.
+    if (this.proxies.has(life) && this.isOff(life.service)) this.told.clear(life);
   }
 
   left(life: Life): void {
@@ -142,7 +152,12 @@ export class Rollback implements RollbackPort {
   tick(nowUs: number): void {
     const { clock, policy } = this.parts;
     const nowMs = clock.monotonicMs();
-    if (policy.look(nowUs, nowMs)) this.archive.audit('policy', '', '', policy.path, 'in force');
+    if (policy.look(nowUs, nowMs)) {
+      this.archive.audit('policy', '', '', policy.path, 'in force');
+      // What was decided by another policy is let go: what holds now decides what comes.
+      this.endWithin('mesh', 'another policy');
+      this.told.clearAll();
+    }
     for (const scope of this.controls.expire(nowUs)) this.archive.keep({ type: 'override', id: scope, value: null });
     for (const record of this.told.expired()) this.end(record, 'ttl');
     for (const [name, { untilMs }] of this.wanted) if (nowMs >= untilMs) this.wanted.delete(name);
@@ -205,6 +220,19 @@ export class Rollback implements RollbackPort {
   /** Ends the verdicts in force that have to do with a scope. */
   endWithin(scope: string, reason: string): void {
     for (const record of this.told.within(scope)) this.end(record, reason);
+  }
+
+  private isOff(service: string): boolean {
+    const { policy, clock } = this.parts;
+    const all = withScopes(policy.policy, this.controls);
+    return effectiveMode(policy.policy.mode, all, { kind: '', service, caller: '' }, clock.nowUs()) === 'off';
+  }
+
+  /** A verdict goes out of memory, and with it all that hangs on it. */
+  private forget(record: VerdictRecord): void {
+    this.plans.forget(record);
+    this.told.forget(record);
+    this.late.forget(record);
   }
 
   private evaluate(ids: Ids): void {
@@ -274,6 +302,8 @@ export class Rollback implements RollbackPort {
     const { key, request } = idsOf(columns, row);
     const record = this.verdicts.of(hexOfId(key), hexOfId(request));
     if (record === undefined || record.succeeded !== undefined) return;
+    // Of two requests under one id nobody knows which one failed.
+    if ((this.parts.transactions.view(key, request)?.entries ?? 0) > 1) return this.end(record, 'second entry');
     const outcome = outcomeOf(columns.flags[row]!);
     this.end(record, 'entry ended');
     // The caller has left: whether the application succeeds, nobody says.
@@ -286,6 +316,7 @@ export class Rollback implements RollbackPort {
         'a verdict was wrong: the transaction succeeded',
       );
     }
+    this.plans.track(record);
     this.archive.keepVerdict(record);
   }
 

@@ -80,6 +80,7 @@ export class KindStats {
   private readonly successes: Sample[] = [];
   private readonly failures: Sample[] = [];
   private readonly edges = new Map<string, Edge>();
+  private readonly steps = new Set<string>();
   private added = 0;
   private found: Found | undefined;
 
@@ -145,7 +146,8 @@ export class KindStats {
 
   /** Whether any of these steps was seen in a transaction of this kind. */
   knows(steps: ReadonlySet<string>): boolean {
-    return [...this.edges.values()].some(edge => steps.has(edge.step));
+    for (const step of steps) if (this.steps.has(step)) return true;
+    return false;
   }
 
   /** Edges that belong to what comes after the step when all goes well, and to nothing else. */
@@ -174,6 +176,7 @@ export class KindStats {
     if (edge !== undefined) return edge;
     if (this.edges.size >= EDGES_MAX) return UNTOLD;
     this.edges.set(key, seen);
+    this.steps.add(seen.step);
     return seen;
   }
 

@@ -23,11 +23,11 @@ export class Late {
   }
 
   expire(nowUs: number): void {
-    for (const [id, { record, untilUs }] of this.until) {
-      if (nowUs < untilUs) continue;
-      this.until.delete(id);
-      for (const word of wordsOf(record)) this.drop(word);
-    }
+    for (const { record, untilUs } of this.until.values()) if (nowUs >= untilUs) this.forget(record);
+  }
+
+  forget(record: VerdictRecord): void {
+    if (this.until.delete(record.id)) for (const word of wordsOf(record)) this.drop(word);
   }
 
   private drop(word: number): void {

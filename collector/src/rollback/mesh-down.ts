@@ -9,6 +9,7 @@ import { downOf, upOf } from './directives.js';
 import { DownTable } from './down.js';
 import type { Learner } from './learner.js';
 import { effectiveMode, type Controls } from './modes.js';
+import { withScopes } from './policy.js';
 import type { PolicySource } from './policy-source.js';
 import type { Proxies } from './proxies.js';
 
@@ -57,13 +58,18 @@ export class MeshDown {
 
   private tell(callee: string): void {
     const { policy, controls, learner, proxies, clock } = this.parts;
-    const place = { kind: '', service: serviceOfHost(callee), caller: '' };
-    if (effectiveMode(policy.policy.mode, controls, place, clock.nowUs()) !== 'enforce') return;
+    const all = withScopes(policy.policy, controls);
+    const mayTell = ({ service: caller }: Life): boolean => {
+      const place = { kind: '', service: serviceOfHost(callee), caller };
+      return effectiveMode(policy.policy.mode, all, place, clock.nowUs()) === 'enforce';
+    };
+    const told = this.callersOf(callee).filter(mayTell);
+    if (told.length === 0) return;
     const spare = [...learner.all()]
       .flatMap(stats => stats.spare())
       .filter(edge => edge.destination === callee)
       .map((edge): [string, string] => [callee, edge.operation]);
-    for (const life of this.callersOf(callee)) proxies.send(life, downOf([callee], spare, proxies.version(), TTL_MS));
+    for (const life of told) proxies.send(life, downOf([callee], spare, proxies.version(), TTL_MS));
   }
 
   private callersOf(callee: string): Life[] {

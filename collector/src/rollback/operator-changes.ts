@@ -7,8 +7,9 @@ import { checkActor, checkReason, checkScope, checkTtl } from './controls-book.j
 import { killMessage, overrideMessage, planMessage, stepMessage, verdictMessage } from './messages.js';
 import { effectiveMode, modeName, modeOf } from './modes.js';
 import { checkId } from './operator-reads.js';
-import { unfitness, type Policy } from './policy.js';
+import { mayRefuse, unfitness, withScopes, type Policy } from './policy.js';
 import { emptyRecord, forwardRecord } from './record.js';
+import { stepName } from './sample.js';
 import type { VerdictRecord } from './verdicts.js';
 import type { View } from './view.js';
 
@@ -45,24 +46,19 @@ export async function trigger(rollback: Rollback, request: TriggerRequest): Prom
 }
 
 /** Nobody failed, so what comes after the first step is what would be refused: nothing is known to be more. */
-function triggeredRecord(
-  rollback: Rollback,
-  view: View,
-  { mode, ttlMs }: Policy,
-  reason: string,
-  nowUs: number,
-): VerdictRecord {
+function triggeredRecord(rollback: Rollback, view: View, policy: Policy, reason: string, nowUs: number): VerdictRecord {
   const place = { kind: view.kind, service: view.kind.split(' ')[0]!, caller: '' };
-  const inForce = effectiveMode(mode, rollback.controls, place, nowUs);
+  const all = withScopes(policy, rollback.controls);
+  const inForce = effectiveMode(policy.mode, all, place, nowUs);
   const stats = rollback.parts.learner.get(view.kind);
   const unfit = unfitness(stats, view, nowUs) || (view.entries > 1 ? 'more than one entry' : '');
   const first = view.steps.find(step => step.call);
   const known =
     stats === undefined || unfit !== '' || first === undefined
       ? []
-      : stats.forward(`${first.service} ${first.operation}`);
+      : stats.forward(stepName(first)).filter(({ edge }) => mayRefuse(edge, inForce, policy, all, view.kind, nowUs));
   return {
-    ...emptyRecord(view, nowUs, ttlMs),
+    ...emptyRecord(view, nowUs, policy.ttlMs),
     mode: inForce,
     operatorReason: reason,
     evidence: [`mode=${inForce}`, ...(unfit === '' ? [] : [`nothing_refused=${unfit}`])],

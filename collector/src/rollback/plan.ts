@@ -31,6 +31,8 @@ export interface PlanRules {
   readonly decidedUs: number;
   /** `service OPERATION`. */
   readonly forward: ReadonlySet<string>;
+  /** Only one request goes by its ids: what began after `decidedUs` can be its own. */
+  readonly alone: boolean;
 }
 
 /** The steps to undo, first to undo first; and how many more there were. */
@@ -58,10 +60,10 @@ export function planOf(view: View, rules: PlanRules): { steps: PlannedStep[]; om
 const UNSAFE = /^(?:POST|PUT|PATCH|DELETE) |^\//;
 
 /** Completed or unknown, with a method that changes something. gRPC methods may all change something. */
-function mustUndo(step: ViewStep, { declined, safe, decidedUs, forward }: PlanRules): boolean {
+function mustUndo(step: ViewStep, { declined, safe, decidedUs, forward, alone }: PlanRules): boolean {
   if (step.entry || !step.ended || step.eventId === '' || !UNSAFE.test(step.operation)) return false;
   const name = stepName(step);
-  if (safe.has(name) || (step.beganUs > decidedUs && !forward.has(name))) return false;
+  if (safe.has(name) || (step.beganUs > decidedUs && !(alone && forward.has(name)))) return false;
   if (isUnknown(step)) return true;
   return step.outcome === OUTCOME.OK && !isFailure(step, declined);
 }

@@ -3,10 +3,12 @@
 import type { Clock } from '../clock.js';
 import type { Logger } from '../log.js';
 import type { Archive } from './archive.js';
+import { effectiveMode, type Controls } from './modes.js';
 import { planOf } from './plan.js';
+import { withScopes } from './policy.js';
 import type { PolicySource } from './policy-source.js';
 import { stepName } from './sample.js';
-import { acknowledge, dueSteps, expireSteps, isOpen, updatePlan, type StepRecord } from './signals.js';
+import { acknowledge, dueSteps, expireSteps, isOpen, isUnjudged, updatePlan, type StepRecord } from './signals.js';
 import { isEnforced, type VerdictRecord } from './verdicts.js';
 import type { View } from './view.js';
 import type { Watchers } from './watchers.js';
@@ -18,6 +20,7 @@ export interface PlansParts {
   readonly clock: Clock;
   readonly log: Logger;
   readonly policy: PolicySource;
+  readonly controls: Controls;
   readonly archive: Archive;
   readonly watchers: Watchers;
 }
@@ -46,10 +49,13 @@ export class Plans {
 
   /** Takes over what has become known of a transaction. True if the plan changed. */
   update(record: VerdictRecord, view: View): boolean {
-    const { declined, safe } = this.parts.policy.policy;
-    const forward = new Set(record.forward.map(stepName));
-    const { steps, omitted } = planOf(view, { declined, safe, decidedUs: record.decidedUs, forward });
-    return updatePlan(record, steps, omitted);
+    const before = record.steps;
+    const changed = this.replan(record, view);
+    if (changed) {
+      const kept = new Set(record.steps);
+      for (const step of before) if (!kept.has(step)) this.bySignal.delete(step.signalId);
+    }
+    return changed;
   }
 
   /** Keeps a record where its signals are found. */
@@ -65,7 +71,10 @@ export class Plans {
 
   forget(record: VerdictRecord): void {
     this.open.delete(record.id);
-    for (const { signalId } of record.steps) this.bySignal.delete(signalId);
+    for (const step of record.steps) {
+      this.bySignal.delete(step.signalId);
+      this.parts.watchers.forget(step);
+    }
   }
 
   /** @returns undefined = there is no such signal; `first`: it had not been acknowledged before */
@@ -86,6 +95,26 @@ export class Plans {
     for (const record of this.open.values()) this.signal(record, nowUs);
   }
 
+  private replan(record: VerdictRecord, view: View): boolean {
+    const { declined, safe } = this.parts.policy.policy;
+    const forward = new Set(record.forward.map(stepName));
+    // Of two requests under one id, only what began before the verdict is known to be the failed one's.
+    const alone = view.entries <= 1;
+    const { steps, omitted } = planOf(view, { declined, safe, decidedUs: record.decidedUs, forward, alone });
+    if (alone) return updatePlan(record, steps, omitted);
+    const before = record.steps.length;
+    const sure = new Set(steps.map(step => step.eventId));
+    record.steps = record.steps.filter(step => step.state !== 'waiting' || sure.has(step.eventId));
+    return updatePlan(record, steps, omitted) || record.steps.length < before;
+  }
+
+  /** What was weakened or killed since the verdict tells nobody anything. */
+  private isInForce({ kind, service }: VerdictRecord, nowUs: number): boolean {
+    const { policy } = this.parts.policy;
+    const place = { kind, service, caller: '' };
+    return effectiveMode(policy.mode, withScopes(policy, this.parts.controls), place, nowUs) === 'enforce';
+  }
+
   private settle(record: VerdictRecord): void {
     this.track(record);
     this.parts.archive.keepVerdict(record);
@@ -94,11 +123,13 @@ export class Plans {
   }
 
   private signal(record: VerdictRecord, nowUs: number): void {
+    if (isUnjudged(record, nowUs)) this.open.delete(record.id);
     const expired = expireSteps(record, nowUs);
-    const due = dueSteps(record, nowUs);
+    const due = this.isInForce(record, nowUs) ? dueSteps(record, nowUs) : [];
     for (const step of due) this.parts.watchers.deliver(record, step, nowUs);
     if (expired) {
       this.parts.log.warn({ id: record.id, key: record.key }, 'a rollback is stuck: a step was not acknowledged');
+      for (const step of record.steps) if (step.state === 'expired') this.parts.watchers.forget(step);
       this.settle(record);
     } else if (due.some(step => step.deliveries === 1)) this.parts.archive.keepVerdict(record);
   }

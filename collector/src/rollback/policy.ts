@@ -123,8 +123,7 @@ function judge(
   if (named === undefined && bound < LOWER_BOUND) return 'below the bound';
   const place = { kind: view.kind, service: step.service, caller: step.caller };
   const own = named?.mode ?? policy.mode;
-  const scoped = policy.scopes.map(({ scope, mode }) => ({ ...NO_OVERRIDE, scope, mode }));
-  const all = { overrides: [...scoped, ...controls.overrides], kills: controls.kills };
+  const all = withScopes(policy, controls);
   const mode = effectiveMode(weakest(policy.mode, own), all, place, nowUs);
   if (mode === 'off') return 'off';
   const { learn } = policy;
@@ -150,8 +149,14 @@ function judge(
   };
 }
 
+/** Controls with the scopes of the policy: overrides without an end. */
+export function withScopes({ scopes }: Policy, { overrides, kills }: Controls): Controls {
+  const scoped = scopes.map(({ scope, mode }) => ({ ...NO_OVERRIDE, scope, mode }));
+  return { overrides: [...scoped, ...overrides], kills };
+}
+
 /** Whether an edge may be refused: nobody took it out, and nothing weaker holds where it leads or begins. */
-function mayRefuse(
+export function mayRefuse(
   { service, operation, caller }: ForwardEdge['edge'],
   mode: Mode,
   { never }: Policy,

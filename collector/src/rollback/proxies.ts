@@ -11,6 +11,15 @@ export const TARGETS_MAX = 256;
 /** Directives that wait for a proxy without a stream; the oldest go first. */
 const PENDING_MAX = PER_MESSAGE_MAX;
 
+interface Waiting {
+  readonly directive: Directive;
+  /** When its TTL is over, by the collector's clock. */
+  readonly untilUs: number;
+}
+
+/** They only take back: however late, they do no harm. */
+const LIFTING = new Set(['DIRECTIVE_KIND_END', 'DIRECTIVE_KIND_CLEAR', 'DIRECTIVE_KIND_UP']);
+
 interface Proxy {
   /** As in meshpulse.v1.RollbackMode. */
   readonly mode: number;
@@ -24,7 +33,7 @@ export class Proxies {
   private readonly proxies = new Map<Life, Proxy>();
   private readonly byService = new Map<string, Set<Life>>();
   private readonly queued = new Map<Life, Directive[]>();
-  private readonly pending = new Map<Life, Directive[]>();
+  private readonly pending = new Map<Life, Waiting[]>();
   private lastVersion = 0;
   /** Set once the streams are there. */
   tell: Tell = () => false;
@@ -37,8 +46,11 @@ export class Proxies {
 
   /** A proxy said who it is, and how far it goes itself. Older filters do not say: they are told nothing. */
   hello(life: Life, mode: number, callback: boolean): void {
+    const waiting = this.pending.get(life);
     this.left(life);
     if (mode === 0) return;
+    // Whoever reports by single calls says hello with each of them.
+    if (waiting !== undefined) this.pending.set(life, waiting);
     this.proxies.set(life, { mode, callback });
     const lives = this.byService.get(life.service);
     if (lives === undefined) this.byService.set(life.service, new Set([life]));
@@ -92,7 +104,12 @@ export class Proxies {
   take(life: Life): readonly Directive[] {
     const waiting = this.pending.get(life) ?? [];
     this.pending.delete(life);
-    return waiting;
+    const nowUs = this.nowUs();
+    return waiting.flatMap(({ directive, untilUs }) => {
+      if (LIFTING.has(directive.kind)) return [directive];
+      const ttlMs = Math.floor((untilUs - nowUs) / 1000);
+      return ttlMs > 0 ? [{ ...directive, ttlMs }] : [];
+    });
   }
 
   private flush(): void {
@@ -100,7 +117,8 @@ export class Proxies {
       for (let at = 0; at < directives.length; at += PER_MESSAGE_MAX) {
         const part = directives.slice(at, at + PER_MESSAGE_MAX);
         this.sent += part.length;
-        if (!this.tell(life, part)) this.keep(life, part);
+        if (this.tell(life, part)) this.pending.delete(life);
+        else this.keep(life, part);
       }
     }
     this.queued.clear();
@@ -108,7 +126,9 @@ export class Proxies {
 
   private keep(life: Life, directives: readonly Directive[]): void {
     if (!this.proxies.has(life)) return;
-    const all = [...(this.pending.get(life) ?? []), ...directives];
+    const nowUs = this.nowUs();
+    const waiting = directives.map(directive => ({ directive, untilUs: nowUs + directive.ttlMs * 1000 }));
+    const all = [...(this.pending.get(life) ?? []), ...waiting];
     this.dropped += Math.max(0, all.length - PENDING_MAX);
     this.pending.set(life, all.slice(-PENDING_MAX));
   }

@@ -2,7 +2,7 @@
 // changes; time is an argument.
 
 import { fnvHex } from './hash.js';
-import type { PlannedStep } from './plan.js';
+import { PLAN_STEPS_MAX, type PlannedStep } from './plan.js';
 import { isEnforced, type VerdictRecord } from './verdicts.js';
 
 /** For this long only the life that did the work is told, us. */
@@ -43,17 +43,25 @@ export type PlanStateName = 'DECIDED' | 'ROLLING_BACK' | 'ROLLED_BACK' | 'STUCK'
 /** Takes over a plan as it is known now: new steps are added, known ones keep their state. True if it changed. */
 export function updatePlan(record: VerdictRecord, planned: readonly PlannedStep[], omitted: number): boolean {
   const known = new Map(record.steps.map(step => [step.eventId, step]));
-  let changed = record.omitted !== omitted || planned.length !== record.steps.length;
-  const steps = planned.map(plan => {
+  const told = record.steps.filter(step => step.state !== 'waiting');
+  let room = PLAN_STEPS_MAX - told.length;
+  const fits = ({ eventId }: PlannedStep): boolean => told.includes(known.get(eventId)!) || room-- > 0;
+  const kept = planned.filter(fits);
+  let changed = false;
+  const steps = kept.map(plan => {
     const step = known.get(plan.eventId);
     known.delete(plan.eventId);
     changed ||= step === undefined || step.unknown !== plan.unknown || step.after.length !== plan.after.length;
     if (step === undefined) return newStep(record, plan);
     return Object.assign(step, { after: plan.after, unknown: plan.unknown, cuid: step.cuid || plan.cuid });
   });
-  // What was told stays, even if it is not seen any more.
-  record.steps = [...steps, ...known.values()];
-  record.omitted = omitted;
+  // What is not seen any more stays, above all if it was told.
+  const unseen = [...known.values()].filter(step => step.state !== 'waiting' || room-- > 0);
+  changed ||= unseen.length < known.size;
+  record.steps = [...steps, ...unseen];
+  const more = Math.max(0, omitted + planned.length - record.steps.length);
+  changed ||= record.omitted !== more;
+  record.omitted = more;
   return changed;
 }
 
@@ -71,6 +79,11 @@ function newStep(record: VerdictRecord, plan: PlannedStep): StepRecord {
 export function maySignal(record: VerdictRecord, nowUs: number): boolean {
   if (!isEnforced(record) || record.succeeded === true || nowUs < record.decidedUs + SETTLE_US) return false;
   return record.reason !== 'learned' || record.succeeded === false;
+}
+
+/** Nobody will say any more how its entry ended: its steps are not told, unless that comes after all. */
+export function isUnjudged({ reason, succeeded, decidedUs }: VerdictRecord, nowUs: number): boolean {
+  return reason === 'learned' && succeeded === undefined && nowUs >= decidedUs + EXPIRE_US;
 }
 
 /** Steps to be told now. Changes their state; the caller stores and sends. */
@@ -121,5 +134,6 @@ export function planState(record: VerdictRecord): PlanStateName {
   if (steps.some(step => step.state === 'expired')) return 'STUCK';
   if (steps.length > 0 && steps.every(step => step.state === 'done')) return 'ROLLED_BACK';
   const idle = steps.every(step => step.state === 'waiting');
-  return steps.length === 0 || record.succeeded === true || (idle && !isEnforced(record)) ? 'DECIDED' : 'ROLLING_BACK';
+  const acts = isEnforced(record) && (record.reason !== 'learned' || record.succeeded === false);
+  return steps.length === 0 || record.succeeded === true || (idle && !acts) ? 'DECIDED' : 'ROLLING_BACK';
 }

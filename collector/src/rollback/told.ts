@@ -76,11 +76,20 @@ export class Told {
     });
   }
 
+  /** Without a word: its filters know its TTL. */
+  forget({ id }: VerdictRecord): void {
+    this.active.delete(id);
+  }
+
   /** Every filter forgets all it holds; returns how many were told. */
   clearAll(): number {
     const lives = [...this.proxies.all()];
-    for (const life of lives) this.proxies.send(life, clear(this.proxies.version()));
+    for (const life of lives) this.clear(life);
     return lives.length;
+  }
+
+  clear(life: Life): void {
+    this.proxies.send(life, clear(this.proxies.version()));
   }
 
   /** From the end of the failed call until this directive was in force, s; undefined = not known any more. */

@@ -368,6 +368,88 @@ describe('early rollback in the collector', () => {
     );
   });
 
+  it('lets go of what another policy decided, within a second or two', async () => {
+    const path = policy(NAMED);
+    shop = await Shop.start(['--rollback-policy', path]);
+    await shop.teach(120);
+    await shop.fail();
+    const { gateway, payment } = shop.sidecars;
+    await until('the directive', () => gateway.take('DOOM')[0]);
+    writeFileSync(path, NAMED.replace('enforce', 'off'));
+    shop.pass(2);
+    await until('the end', () => gateway.take('END')[0]);
+    await until('everyone told', () => payment.take('CLEAR')[0]);
+    assert.equal((await verdicts())[0]!['endReason'], 'another policy');
+  });
+
+  it('tells a kill to proxies that report by single calls, and to those that come back', async () => {
+    await started();
+    const { gateway, payment } = shop.sidecars;
+    const once = async (): Promise<unknown[]> => {
+      const reply = await shop.collector.call('Ingest.ReportOnce', { hello: gateway.hello() });
+      return ((reply['directives'] ?? []) as Plain[]).map(one => one['kind']);
+    };
+    gateway.close();
+    await until('the stream to end', async () => {
+      const { text } = await shop.collector.get('/metrics');
+      return /^meshpulse_report_streams 3$/m.exec(text) ?? undefined;
+    });
+    assert.deepEqual(await once(), []);
+    await shop.collector.call('Rollback.Kill', { scope: 'service/payment.shop', reason: 'test' });
+    await payment.send({ hello: payment.hello() });
+    await until('the one that says hello', () => payment.take('CLEAR')[0]);
+    await shop.collector.call('Rollback.Kill', { reason: 'test' });
+    assert.ok((await once()).includes('DIRECTIVE_KIND_CLEAR'));
+  });
+
+  it('signals nothing that was killed', async () => {
+    await started();
+    await shop.teach(120);
+    const key = await shop.fail();
+    await shop.collector.call('Rollback.Kill', { reason: 'test' });
+    shop.pass(2);
+    const states = async (): Promise<unknown[]> =>
+      ((await shop.collector.call('Rollback.GetPlan', { id: key }))['steps'] as Plain[]).map(step => step['state']);
+    assert.deepEqual(await states(), ['STEP_STATE_WAITING']);
+    await shop.collector.call('Rollback.Kill', { reason: 'test', lift: true });
+    shop.pass(1);
+    assert.deepEqual(await states(), ['STEP_STATE_SIGNALLED']);
+  });
+
+  it('undoes nothing of a second request under the same id, and takes no word of it for the first', async () => {
+    await started();
+    await shop.teach(120);
+    const key = await shop.fail();
+    shop.pass(2);
+    const again = { ...shop.entry(key, 'ok'), event: '00000000000000ff' };
+    await shop.sidecars.gateway.rows(shop.call(key, 'ship'), again);
+    const plan = await shop.collector.call('Rollback.GetPlan', { id: key });
+    assert.deepEqual(
+      (plan['steps'] as Plain[]).map(step => step['operation']),
+      ['POST /reserve'],
+    );
+    const [verdict] = await verdicts();
+    assert.deepEqual([verdict!['endReason'], verdict!['wrong']], ['second entry', false]);
+  });
+
+  it('refuses by hand no more than the policy lets it', async () => {
+    for (const [text, forward] of [
+      ['', ['gateway.shop -> shipping.shop POST /ship']],
+      ['never: [shipping.shop POST /ship]\n', []],
+      ['scopes: [{scope: service/shipping.shop, mode: observe}]\n', []],
+    ] as const) {
+      await started(NAMED + text);
+      await shop.teach(120);
+      const key = shop.newKey();
+      await shop.sidecars.gateway.began(key, shop.eventOf(key, 'entry'));
+      await shop.sidecars.gateway.rows(shop.call(key, 'charge'));
+      const { verdict } = await shop.collector.call('Rollback.Trigger', { id: key, reason: 'test', dryRun: true });
+      assert.deepEqual((verdict as Plain)['forward'] ?? [], forward);
+      if (text.startsWith('scopes')) return;
+      await shop.stop();
+    }
+  });
+
   it('reads another policy while it runs, and keeps the one in force when it is wrong', async () => {
     const path = policy(NAMED);
     shop = await Shop.start(['--rollback-policy', path]);
@@ -421,6 +503,19 @@ describe('early rollback in the collector', () => {
       shop.collector.call('Rollback.Simulate', { policy: 'mode: maybe' }),
       /line 1: mode is \\?"maybe\\?", must be off, observe, enforce/,
     );
+  });
+
+  it('hints only where nothing weaker holds', async () => {
+    await started(`${NAMED}scopes: [{scope: service/gateway.shop, mode: observe}]\n`);
+    const { gateway, stock } = shop.sidecars;
+    for (const [at, sidecar] of [gateway, stock].entries()) {
+      const event = (n: number): string => (n + 1).toString(16).padStart(16, 'cd'[at]);
+      const row = (n: number) => shop.call(shop.newKey(), 'charge', { outcome: 'failed', event: event(n) });
+      await sidecar.rows(...Array.from({ length: 25 }, (_, n) => row(n)));
+    }
+    shop.pass(0.5);
+    await until('stock told', () => stock.take('DOWN')[0]);
+    assert.deepEqual(gateway.take('DOWN'), []);
   });
 
   it('hints at services that are down when several reporters say so, and lifts it', async () => {

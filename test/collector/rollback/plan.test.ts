@@ -8,6 +8,7 @@ import {
   dueSteps,
   EXPIRE_US,
   expireSteps,
+  isUnjudged,
   planState,
   SAME_LIFE_US,
   SETTLE_US,
@@ -23,6 +24,7 @@ const RULES: PlanRules = {
   safe: new Set(),
   decidedUs: NOW + 1e6,
   forward: new Set(),
+  alone: true,
 };
 
 const names = (steps: readonly PlannedStep[]): string[] => steps.map(step => step.operation.replace('POST /', ''));
@@ -85,6 +87,7 @@ describe('the rollback plan', () => {
     const steps = [step('a', 0), step('refund', 50), step('late', 60)];
     const rules = { decidedUs: NOW + 40_000, forward: new Set(['late.shop POST /late']) };
     assert.deepEqual(names(plan(steps, rules)), ['late', 'a']);
+    assert.deepEqual(names(plan(steps, { ...rules, alone: false })), ['a'], 'it may be of another request');
   });
 
   it('is bounded, and says how much is left out', () => {
@@ -192,5 +195,26 @@ describe('signals', () => {
     );
     assert.equal(one.steps[1]!.signalId, signalId);
     assert.equal(updatePlan(one, [{ ...late, doneUs: 0, after: [] }, known], 0), false);
+  });
+
+  it('are bounded, however many steps come late', () => {
+    const one = record([]);
+    const late = (n: number): PlannedStep => {
+      const eventId = n.toString(16).padStart(16, '0');
+      return { eventId, service: 'a.shop', operation: 'POST /a', cuid: '', unknown: false, doneUs: n, after: [] };
+    };
+    let told = 0;
+    for (let n = 1; n <= 1000; n++) {
+      const newest = Array.from({ length: Math.min(n, PLAN_STEPS_MAX) }, (_, at) => late(n - at));
+      updatePlan(one, newest, n - newest.length);
+      told += dueSteps(one, DECIDED + SETTLE_US).length;
+    }
+    assert.deepEqual([one.steps.length, told, one.omitted], [PLAN_STEPS_MAX, PLAN_STEPS_MAX, 1000 - PLAN_STEPS_MAX]);
+  });
+
+  it('of a learned verdict that nobody judges are given up', () => {
+    const one = record([step('a', 0)], { reason: 'learned' });
+    assert.deepEqual([isUnjudged(one, DECIDED + 14 * 60e6), isUnjudged(one, DECIDED + 15 * 60e6)], [false, true]);
+    assert.equal(planState(one), 'DECIDED');
   });
 });

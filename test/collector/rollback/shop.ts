@@ -67,6 +67,11 @@ export class Sidecar {
     return this;
   }
 
+  /** Ends the stream: from now on it could report by single calls. */
+  close(): void {
+    this.client!.call.end();
+  }
+
   hello(): Plain {
     const number = SERVICES.indexOf(this.name) * 100 + this.instance;
     return {
