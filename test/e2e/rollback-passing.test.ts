@@ -159,15 +159,20 @@ describe('early rollback on real Envoys passes', function () {
   for (const name of ['back', 'spelt']) {
     it(`no forged callback to the application${name === 'spelt' ? ', where nothing normalises paths' : ''}`, async () => {
       const target = app(name);
-      const client = RawClient.open(mesh.proxy(name).inbound);
+      let client = RawClient.open(mesh.proxy(name).inbound);
       const random = seeded(4711);
       const before = target.heads.length;
       let healthy = 0;
       for (let i = 0; i < FORGERIES; i++) {
         const path = spellings(CALLBACK, random);
-        const { status } = await client.send(post(name, path, [['x-mp-rollback', SIGNAL]]));
+        const { status, head } = await client.send(post(name, path, [['x-mp-rollback', SIGNAL]]));
         // Envoy itself takes no encoded NUL where it normalises paths.
         assert.ok(status === 404 || (status === 400 && path.includes('%00')), `${path}: ${status}`);
+        // With what it does not take it closes the connection.
+        if (valuesOf(head, 'connection').includes('close')) {
+          client.close();
+          client = RawClient.open(mesh.proxy(name).inbound);
+        }
         if (i % 10 !== 0) continue;
         healthy++;
         assert.equal((await client.send(post(name, `/rollback/undone/${i}`, []))).status, 200);

@@ -30,7 +30,15 @@ function encoded(c: string, random: Random): string {
 
 function slash(random: Random): string {
   const one = () => oneOf(random, '/', '/', '/', '\\', encoded('/', random), encoded('\\', random));
-  return `${random() < 0.3 ? `${one()}${one()}` : one()}${detour(random)}`;
+  const slashes = random() < 0.3 ? `${one()}${one()}` : one();
+  // Who resolves `x/..` before it decodes takes what is in front of an encoded slash away with it.
+  const plain = /^\/+$/.test(slashes);
+  return `${slashes}${plain ? detour(random) : oneOf(random, '', './', '%2e/')}`;
+}
+
+/** What resolves a path as a URL takes the first segment behind two slashes for a host. */
+function first(random: Random): string {
+  return `${random() < 0.1 ? '//any.host' : ''}/${detour(random)}`;
 }
 
 /** Segments that lead nowhere. */
@@ -49,7 +57,7 @@ export function spellings(path: string, random: Random): string {
   const spelt = segments.map(segment => [...segment].map(c => letter(c, random)).join(''));
   const body = spelt.map((segment, i) => {
     const parameters = random() < 0.15 ? oneOf(random, ';a=b', ';', '%3bv=1') : '';
-    return `${i === 0 ? `/${detour(random)}` : slash(random)}${segment}${parameters}`;
+    return `${i === 0 ? first(random) : slash(random)}${segment}${parameters}`;
   });
   const end = oneOf(random, '', '', '', '/', '//', '/.', '?x=1', '?', '%3fx', '%00', '/x/..');
   return `${body.join('')}${end}`;
