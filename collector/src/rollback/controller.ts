@@ -25,6 +25,7 @@ import type { Learner } from './learner.js';
 import { Ledger } from './ledger.js';
 import { MeshDown } from './mesh-down.js';
 import { effectiveMode } from './modes.js';
+import { Pace } from './pace.js';
 import { Plans } from './plans.js';
 import { decide, withScopes } from './policy.js';
 import type { PolicySource } from './policy-source.js';
@@ -56,6 +57,15 @@ export interface RollbackParts {
 const WANTED_MAX = 10_000;
 const WANTED_MS = 10_000;
 
+/**
+ * In a storm of failures ingest goes first. A verdict and its directives cost up to 1 ms, an evaluation without one a
+ * tenth of it; what is past these bounds passes, and is counted.
+ */
+const EVALUATIONS_PER_SECOND = 2000;
+const VERDICTS_PER_SECOND = 300;
+const ASKS_PER_SECOND = 300;
+const TOO_MANY = 'too many at once';
+
 /** Proxies asked for what they have not told yet, at most. */
 const ASKED_MAX = 64;
 
@@ -75,6 +85,9 @@ export class Rollback implements RollbackPort {
   private live = false;
   /** Decisions not made, by reason. */
   readonly abstained = new Map<string, number>();
+  private readonly evaluations = new Pace(EVALUATIONS_PER_SECOND);
+  private readonly verdictPace = new Pace(VERDICTS_PER_SECOND);
+  private readonly asks = new Pace(ASKS_PER_SECOND);
 
   constructor(readonly parts: RollbackParts) {
     const { clock, registry, log, policy, learner, put } = parts;
@@ -237,16 +250,18 @@ export class Rollback implements RollbackPort {
 
   private evaluate(ids: Ids): void {
     const { transactions, learner, policy, clock } = this.parts;
+    if (!this.evaluations.take(clock.monotonicMs())) return this.abstain(TOO_MANY);
     const view = transactions.view(ids.key, ids.request);
     if (view === undefined || this.verdictOf(view) !== undefined) return;
     const nowUs = clock.nowUs();
     const decision = decide(policy.policy, learner.get(view.kind), view, this.controls, nowUs);
     if (decision.verdict !== undefined) {
+      if (!this.verdictPace.take(clock.monotonicMs())) return this.abstain(TOO_MANY);
       this.forgetWanted(ids);
       this.issue(recordOf(decision.verdict, view, policy.policy.ttlMs, nowUs), view);
       return;
     }
-    this.abstained.set(decision.why, (this.abstained.get(decision.why) ?? 0) + 1);
+    this.abstain(decision.why);
     if (decision.wanted) this.want(ids, view);
     else this.forgetWanted(ids);
   }
@@ -271,7 +286,12 @@ export class Rollback implements RollbackPort {
     this.wanted.delete(hexOfId(request));
   }
 
+  private abstain(why: string): void {
+    this.abstained.set(why, (this.abstained.get(why) ?? 0) + 1);
+  }
+
   private askProxies(ids: Pick<VerdictRecord, 'keys' | 'requests'>, services: Iterable<string>): void {
+    if (!this.asks.take(this.parts.clock.monotonicMs())) return;
     let asked = 0;
     for (const service of new Set(services)) {
       for (const life of this.proxies.of(service)) {

@@ -141,10 +141,15 @@ function stepOf(
   };
 }
 
-/** While the parent runs its row is missing, but its calls share its life and the span that it was given. */
+/**
+ * While the parent runs its row is missing, but its calls share its service and the span that it was given. Not its
+ * life: when the caller's proxy repeats the parent elsewhere, what that one calls again is a repeat too.
+ */
 function groupOf({ call, parentRow, eventId }: Step): string {
-  if (parentRow !== undefined && call !== undefined) return `${parentRow.eventId} ${call.instance.cuid}`;
-  return call === undefined ? eventId : `${call.instance.cuid} ${call.spanIn}`;
+  if (call === undefined) return eventId;
+  return parentRow === undefined
+    ? `${call.instance.service} ${call.spanIn}`
+    : `${parentRow.eventId} ${call.instance.service}`;
 }
 
 function hasNoAnswer({ flags, status, responseFlags }: Row): boolean {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { nameHash } from '../../../collector/src/rollback/hash.js';
 import type { Plain } from '../ingest-support.js';
 import { until } from '../rpc-support.js';
-import { cuidOf, FLAG, hostOf, serviceOf, Shop } from './shop.js';
+import { cuidOf, FLAG, hostOf, serviceOf, Shop, Sidecar } from './shop.js';
 
 const folder = (): string => mkdtempSync(join(tmpdir(), 'meshpulse-rollback-'));
 
@@ -61,6 +61,29 @@ describe('early rollback in the collector', () => {
     assert.deepEqual(await verdicts(), []);
     await gateway.began(key, shop.eventOf(key, 'entry'));
     await until('the directive', () => gateway.take('DOOM')[0]);
+  });
+
+  it('takes what a repeated parent calls again for a repeat, wherever it runs', async () => {
+    await started('mode: enforce\nsteps:\n  - {service: payment.shop, operation: POST /charge, failures: 2}\n');
+    await shop.teach(120);
+    const key = await shop.fail();
+    assert.deepEqual(await verdicts(), [], 'the caller’s proxy may repeat the parent');
+    const elsewhere = await new Sidecar(shop.collector, 'gateway', 'ROLLBACK_MODE_ENFORCE', 2).open();
+    const again = { outcome: 'failed', at: 60, event: shop.eventOf(key, 'other') } as const;
+    await elsewhere.rows(shop.call(key, 'charge', again));
+    assert.equal((await verdicts()).length, 1);
+  });
+
+  it('decides a bounded number at once, and counts what it lets go', async () => {
+    await started();
+    await shop.teach(120);
+    for (let n = 0; n < 310; n++) await shop.fail();
+    assert.equal((await verdicts()).length, 300);
+    const { text } = await shop.collector.get('/metrics');
+    assert.match(text, /^meshpulse_rollback_abstained_total\{reason="too many at once"\} 10$/m);
+    shop.pass(1);
+    await shop.fail();
+    assert.equal((await verdicts()).length, 301);
   });
 
   it('decides nothing without enough traces, about an ended transaction, or when killed', async () => {
