@@ -28,6 +28,8 @@ const COMPENSATION = '/cancel';
 const BRANCH_MS = 150;
 const WORK_MS = 80;
 const RATE = 15;
+/** Enforced traffic, in multiples of the usual. */
+const SCALE = process.env['TEST_LONG'] === '1' ? 4 : 1;
 const SETTLED_MS = 30_000;
 const KILLED_MS = 10_000;
 /** One transaction, from its beginning to its end, on a slow machine. */
@@ -250,12 +252,12 @@ describe('early rollback with the collector', function () {
 
   it('enforced, a fifth at most with one in ten failing, at the default budget', async () => {
     await setPolicy('enforce');
-    await enforced(() => traffic(200, 10));
+    await enforced(() => traffic(SCALE * 200, 10));
   });
 
   it('enforced, a fifth at most with a named step that always fails', async () => {
     await setPolicy('enforce', [STEP]);
-    await enforced(() => traffic(40, 1));
+    await enforced(() => traffic(SCALE * 40, 1));
   });
 
   /** Time until a failing transaction is done as if there were no rollback, or until one is not. */

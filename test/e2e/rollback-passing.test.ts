@@ -15,7 +15,7 @@ import { seeded, spellings } from './support/spellings.js';
 const CHARGE = 'POST /charge';
 const CALLBACK = '/rollback/Undo';
 const SIGNAL = 'signal-1';
-const FORGERIES = 1000;
+const FORGERIES = process.env['TEST_LONG'] === '1' ? 20_000 : 1000;
 /** A kill has to be felt within this. */
 const KILLED_MS = 10_000;
 const SLOW_MS = 10_000;
