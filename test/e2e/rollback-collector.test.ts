@@ -46,7 +46,8 @@ interface Waste {
 }
 
 interface PolicyView {
-  mode: string;
+  /** Of the file in force. */
+  text: string;
   learned: { service: string; operation: string; decides: boolean; forward: string[] }[];
 }
 
@@ -166,10 +167,8 @@ describe('early rollback with the collector', function () {
   const inForce = () => client.call<PolicyView>('Rollback', 'GetPolicy');
   const ledger = () => client.call<Ledger>('Rollback', 'GetLedger');
   const setPolicy = async (mode: RollbackMode, steps: (typeof STEP)[] = []): Promise<void> => {
-    await policy.write(mode, steps);
-    await until(`policy ${mode}`, SETTLED_MS, async () =>
-      (await inForce()).mode === `ROLLBACK_MODE_${mode.toUpperCase()}` ? true : undefined,
-    );
+    const text = await policy.write(mode, steps);
+    await until(`policy ${mode}`, SETTLED_MS, async () => ((await inForce()).text === text ? true : undefined));
   };
   const workSaved = async (): Promise<number> => {
     const lines = (await collector.get('/metrics')).split('\n');
