@@ -218,7 +218,7 @@ export class Rollback implements RollbackPort {
   /** Ends what filters hold of a verdict, if it is in force. */
   end(record: VerdictRecord, reason: string): void {
     if (!this.told.end(record, reason === 'ttl')) return;
-    record.endedUs = this.parts.clock.nowUs();
+    record.endedUs = Math.max(record.decidedUs, this.parts.clock.nowUs()); // the clock may have been set back
     record.endReason = reason;
     this.parts.transactions.setDoomed(idOfHex(record.key), false);
     this.archive.keepVerdict(record);

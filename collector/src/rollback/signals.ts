@@ -77,7 +77,7 @@ function newStep(record: VerdictRecord, plan: PlannedStep): StepRecord {
  * than to undo late: it waits until the entry has ended without success.
  */
 export function maySignal(record: VerdictRecord, nowUs: number): boolean {
-  if (!isEnforced(record) || record.succeeded === true || nowUs < record.decidedUs + SETTLE_US) return false;
+  if (!isEnforced(record) || record.succeeded === true || !hasPassed(record.decidedUs, SETTLE_US, nowUs)) return false;
   return record.reason !== 'learned' || record.succeeded === false;
 }
 
@@ -94,7 +94,8 @@ export function dueSteps(record: VerdictRecord, nowUs: number): StepRecord[] {
     if (step.state === 'waiting' && !step.after.some(id => open.has(id))) {
       step.state = 'signalled';
       step.signalledUs = nowUs;
-    } else if (step.state !== 'signalled' || nowUs < step.nextUs) return false;
+    } else if (step.state !== 'signalled' || !hasPassed(step.nextUs - REPEAT_MAX_US, REPEAT_MAX_US, nowUs))
+      return false;
     step.nextUs = nowUs + Math.min(REPEAT_MAX_US, REPEAT_US * 2 ** Math.min(10, step.deliveries));
     step.deliveries += 1;
     return true;
@@ -124,8 +125,12 @@ export function acknowledge(step: StepRecord, by: string, nowUs: number): boolea
 /** Whether a life may be told of a step: its own, or, after a while, that of any of its service. */
 export function addressedTo(step: StepRecord, cuid: string, nowUs: number): boolean {
   if (step.cuid === '' || cuid === '' || step.cuid === cuid) return true;
-  return nowUs >= (step.signalledUs ?? nowUs) + SAME_LIFE_US;
+  return hasPassed(step.signalledUs ?? nowUs, SAME_LIFE_US, nowUs);
 }
+
+/** Times are kept over restarts, so they are wall time; once the clock was set back, nobody waits for it to come again. */
+const hasPassed = (sinceUs: number, forUs: number, nowUs: number): boolean =>
+  nowUs >= sinceUs + forUs || nowUs < sinceUs;
 
 export const isOpen = ({ state }: StepRecord): boolean => state === 'waiting' || state === 'signalled';
 

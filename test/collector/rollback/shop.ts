@@ -47,6 +47,8 @@ export class Sidecar {
   private seq = 0;
   private events = 0;
   readonly directives: Plain[] = [];
+  /** How far its clock is ahead of the collector's, us. */
+  skewUs = 0;
   private client: ReportClient | undefined;
 
   constructor(
@@ -92,7 +94,7 @@ export class Sidecar {
 
   /** Sends a message and waits until it is answered, with all that was said before. */
   async send(report: Plain): Promise<void> {
-    this.client!.send(report);
+    this.client!.send({ sentUnixUs: String(this.collector.clock.nowUs() + this.skewUs), ...report });
     // What is said unasked comes between.
     while ((((await this.client!.next())['directives'] ?? []) as Plain[]).length > 0);
   }
@@ -100,7 +102,7 @@ export class Sidecar {
   rows(...rows: readonly Row[]): Promise<void> {
     const strings = [''];
     const index = (text = ''): number => (strings.includes(text) ? strings.indexOf(text) : strings.push(text) - 1);
-    const base = this.collector.clock.nowUs() - 1e6;
+    const base = this.collector.clock.nowUs() + this.skewUs - 1e6;
     const events = {
       rows: rows.length,
       baseUnixUs: String(base),

@@ -1,0 +1,2 @@
+// For a minute.
+import './storm.test.js';
