@@ -8,6 +8,7 @@
 #   NO_INSTALL=1   check only: exit 1 if anything is missing
 #   ENVOY_BIN=FILE use this Envoy (1.39 or newer)
 #   setup.sh grpcurl   only bring grpcurl, which one of the longer tests calls the collector with
+#   setup.sh redis     only bring redis-server, which bench/signal compares with
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -188,11 +189,27 @@ setup_grpcurl() {
   [ "$problems" -eq 0 ]
 }
 
+setup_redis() {
+  command -v redis-server >/dev/null && return 0
+  if may_install; then
+    install_packages redis-server
+  else
+    problem "Debian packages: redis-server. Run: apt-get install redis-server"
+  fi
+  [ "$problems" -eq 0 ]
+}
+
 mkdir -p .cache
-if [ "${1:-}" = grpcurl ]; then
-  setup_grpcurl
-  exit
-fi
+case "${1:-}" in
+  grpcurl)
+    setup_grpcurl
+    exit
+    ;;
+  redis)
+    setup_redis
+    exit
+    ;;
+esac
 envoy_line=
 node_ok=1
 check_node || node_ok=0

@@ -54,7 +54,8 @@ describe(`the same thing ${TIMES.toLocaleString('en')} times`, function () {
     const ledger = await shop.collector.call('Rollback.GetLedger');
     assert.equal(ledger['verdicts'], '1');
     const after = await shop.collector.call('Transactions.Get', { id: key });
-    assert.deepEqual(after['counts'] ?? after['events'], before['counts'] ?? before['events']);
+    assert.ok(((before['events'] ?? []) as Plain[]).length > 0);
+    assert.deepEqual(after['events'], before['events']);
     await gateway.rows(shop.entry(key, 'failed'));
   });
 
