@@ -18,12 +18,13 @@ export interface Child {
   readonly lines: Plain[];
 }
 
-/** Starts one on free ports; who starts it ends it. */
-export async function spawnCollector(args: readonly string[]): Promise<Child> {
+/** Starts one on free ports; who starts it ends it. `env`: beside what we have. */
+export async function spawnCollector(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Child> {
   const code = `import { runCollector } from ${JSON.stringify(MAIN)}; process.exit(await runCollector(process.argv.slice(1)));`;
   const all = ['--grpc', '127.0.0.1:0', '--http', '127.0.0.1:0', ...args];
   const child = spawn(process.execPath, ['--input-type=module', '-e', code, '--', ...all], {
     stdio: ['ignore', 'inherit', 'pipe'],
+    env: { ...process.env, ...env },
   });
   const lines: Plain[] = [];
   createInterface({ input: child.stderr }).on('line', line =>
