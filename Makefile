@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build build-filter build-ts test test-long soak demo lint proto format bench clean distclean
+.PHONY: help setup build build-filter build-ts test test-long soak demo lint proto format bench bench-signal clean distclean
 
 FILTER_SOURCES := asconfig.json $(shell find filter/assembly -name '*.ts' 2>/dev/null)
 
@@ -48,6 +48,9 @@ format: ## let prettier rewrite the sources
 
 bench: setup build ## CPU and latency of the filter, as a table (takes minutes)
 	@node build/js/bench/filter/main.js
+
+bench-signal: setup build ## failed call to directive elsewhere, beside Redis PUBLISH (three minutes; brings redis-server)
+	@scripts/setup.sh redis && node build/js/bench/signal/main.js
 
 clean: ## remove what was built
 	rm -rf build

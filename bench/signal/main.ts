@@ -121,6 +121,9 @@ async function slice(
 
 async function startLoad(address: string): Promise<ChildProcess> {
   const child = fork(fileURLToPath(new URL('./load.js', import.meta.url)), [address, flags.rows]);
+  child.on('exit', code => {
+    if (code !== 0) throw new Error('the load has ended before its time');
+  });
   await once(child, 'message');
   return child;
 }

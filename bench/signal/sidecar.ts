@@ -37,7 +37,9 @@ export class Sidecar {
     this.heartbeat = setInterval(() => this.stream.write(HEARTBEAT), HEARTBEAT_MS);
   }
 
+  /** @throws what ended the stream: a report that was refused has no answer */
   send(message: Buffer): void {
+    if (this.failed !== undefined) throw this.failed;
     this.stream.write(message);
   }
 
