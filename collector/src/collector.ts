@@ -86,9 +86,9 @@ export async function startCollector({
       const record = rollback.verdictOf(view);
       return record === undefined ? [] : storyOf(record, clock.nowUs());
     },
-    // Only what was left alone teaches: once enforced, `the whole failed too` is always true.
+    // Only what was left alone is evidence: once enforced, `the whole failed too` is always true.
     lessons: {
-      add: (view, atUs) => (rollback.isEnforced(view) ? undefined : learner.add(view, atUs)),
+      add: (view, atUs) => (rollback.isEnforced(view) ? learner.addEnforced(view, atUs) : learner.add(view, atUs)),
       skim: (kind, atUs) => learner.skim(kind, atUs),
       secondEntry: (kind, second) => learner.secondEntry(kind, second),
       snapshot: () => learner.snapshot(),

@@ -81,7 +81,8 @@ export class Collector implements GrpcRemote {
       resolveService: cuid => registry.find(cuid)?.service,
       resolveCuid: cuid => registry.find(cuid)?.cuid ?? cuid,
       lessons: {
-        add: (view, atUs) => (this.rollback.isEnforced(view) ? undefined : learner.add(view, atUs)),
+        add: (view, atUs) =>
+          this.rollback.isEnforced(view) ? learner.addEnforced(view, atUs) : learner.add(view, atUs),
         skim: (kind, atUs) => learner.skim(kind, atUs),
         secondEntry: (kind, second) => learner.secondEntry(kind, second),
         snapshot: () => learner.snapshot(),

@@ -14,6 +14,8 @@ export interface RunOptions {
   readonly count: number;
   /** How many of them only teach, before anything is enforced. */
   readonly learn: number;
+  /** Nothing fails for good while it is learned: nobody has seen what applications do then. */
+  readonly quiet?: boolean;
   /** `rollback.mode` of the filters. */
   readonly mode: 'off' | 'enforce';
 }
@@ -72,11 +74,11 @@ export async function run(options: RunOptions): Promise<Run> {
   const runtime: Runtime = { simulator, mesh, services: SERVICES, handled };
   const signals = watchSignals(collector, services, simulator);
   await mesh.connect();
-  const taught = await play(runtime, seed, 0, learn);
+  const taught = await play(runtime, seed, 0, learn, options.quiet === true);
   await rest(simulator, SETTLE_MS);
   collector.policy = `mode: enforce${STEPS}`;
   handled.clear();
-  const enforced = await play(runtime, seed, learn, count);
+  const enforced = await play(runtime, seed, learn, count, false);
   await rest(simulator, SETTLE_MS);
   for (const instance of mesh.all()) instance.assertAlive();
   if (collector.faults.length > 0) throw new AggregateError(collector.faults, 'the collector refused a report');
@@ -85,13 +87,13 @@ export async function run(options: RunOptions): Promise<Run> {
 }
 
 /** Begins the transactions from `from` on, and waits until all that happens because of them is over. */
-async function play(runtime: Runtime, seed: number, from: number, to: number): Promise<Result[]> {
+async function play(runtime: Runtime, seed: number, from: number, to: number, quiet: boolean): Promise<Result[]> {
   const { simulator } = runtime;
   const results: Result[] = [];
   let over = 0;
   const begin = (index: number): void => {
     if (index >= to) return;
-    const work = new Work(runtime, seed, index, scenarioOf(new Draws(seed, index).share('scenario')));
+    const work = new Work(runtime, seed, index, scenarioOf(new Draws(seed, index).share('scenario')), quiet);
     work.onOver(() => {
       over += 1;
       results[index - from] = resultOf(work);

@@ -8,21 +8,23 @@ export interface SuiteOptions {
   readonly seed: number;
   readonly count: number;
   readonly learn: number;
+  /** As RunOptions.quiet. */
+  readonly quiet?: boolean;
   readonly timeoutMs: number;
 }
 
 /** Faults shown when there are many. */
 const SHOWN_MAX = 20;
 
-export function pairsSuite({ seed, count, learn, timeoutMs }: SuiteOptions): void {
-  describe(`${String(count)} transactions, off and enforce`, () => {
+export function pairsSuite({ seed, count, learn, quiet = false, timeoutMs }: SuiteOptions): void {
+  describe(`${String(count)} transactions, off and enforce${quiet ? ', of steps that never failed before' : ''}`, () => {
     let off: Run;
     let enforce: Run;
     let pairs: Comparison;
 
     before(async function () {
       this.timeout(timeoutMs);
-      const options = { seed, count, learn };
+      const options = { seed, count, learn, quiet };
       [off, enforce] = await Promise.all([
         runInThread({ ...options, mode: 'off' }),
         runInThread({ ...options, mode: 'enforce' }),
@@ -33,7 +35,7 @@ export function pairsSuite({ seed, count, learn, timeoutMs }: SuiteOptions): voi
     it('all end, and many fail', () => {
       assert.equal(off.results.length, count);
       assert.equal(enforce.results.length, count);
-      assert.ok(pairs.failing > count / 10, `${String(pairs.failing)} failed`);
+      assert.ok(pairs.failing > (count - learn) / 10, `${String(pairs.failing)} failed`);
     });
 
     it('succeed, leave behind and refund the same; nothing healthy, shared or undoing is refused', () => {
@@ -43,7 +45,8 @@ export function pairsSuite({ seed, count, learn, timeoutMs }: SuiteOptions): voi
     });
 
     it('are doomed by name and by what was learned, never wrongly', () => {
-      assert.ok((enforce.verdicts.get('named') ?? 0) > 0 && (enforce.verdicts.get('learned') ?? 0) > 0);
+      // A named step dooms from its first failure on, a learned one after many.
+      for (const reason of quiet ? ['named'] : ['named', 'learned']) assert.ok(enforce.verdicts.has(reason), reason);
       assert.equal(enforce.wrong, 0);
       assert.equal(off.verdicts.size + off.signals.size, 0);
     });
@@ -57,7 +60,7 @@ export function pairsSuite({ seed, count, learn, timeoutMs }: SuiteOptions): voi
           `were avoided; refused: ${operations}; refunds: ${String(pairs.refunds)}`,
       );
       assert.ok(avoided > 0);
-      assert.ok((touched.get('checkout') ?? 0) > 0 && (touched.get('booking') ?? 0) > 0);
+      for (const scenario of quiet ? ['checkout'] : ['checkout', 'booking']) assert.ok(touched.has(scenario), scenario);
       const others = [...touched.keys()].filter(
         scenario => !['checkout', 'booking', 'subscribe', 'again'].includes(scenario),
       );

@@ -72,6 +72,8 @@ export class Work {
     seed: number,
     readonly index: number,
     readonly scenario: string,
+    /** Nothing fails for good. */
+    readonly quiet: boolean,
   ) {
     this.draws = new Draws(seed, index);
     this.traceId = this.draws.hex('trace', 4);
@@ -225,8 +227,8 @@ export class Request {
   }
 
   private fails(name: string, { broken = 0, stuck = 0, flaky = 0 }: Operation): boolean {
-    const { draws } = this.work;
-    if (draws.chance(`${this.entry} ${name} broken`, broken)) return true;
+    const { draws, quiet } = this.work;
+    if (!quiet && draws.chance(`${this.entry} ${name} broken`, broken)) return true;
     if (draws.chance(`${this.caller} ${name} stuck`, stuck)) return true;
     return this.attempt === 1 && draws.chance(`${this.entry} ${name} flaky`, flaky);
   }

@@ -2,12 +2,13 @@
 // which edges belong to its normal course.
 
 import { OTHER } from '../registry/counts.js';
-import type { Edge, Repeats, Sample } from './sample.js';
+import type { Edge, EdgeSeen, Repeats, Sample } from './sample.js';
 import { isAfterFailure, ratesOf, sparedEdges, type Rate } from './spared.js';
 
 /** Samples of each sort; the oldest go first. */
 export const SUCCESSES_MAX = 200;
 export const FAILURES_MAX = 400;
+export const ENFORCED_MAX = 100;
 
 /** Once there are enough of them, successes are looked at this often only, us: they are much alike. */
 const SUCCESS_EVERY_US = 20_000;
@@ -21,6 +22,12 @@ export const EVIDENCE_US = 24 * 3600 * 1e6;
 
 /** Successful transactions in which an edge must have been seen after the failed step. */
 export const FORWARD_MIN = 20;
+
+/**
+ * Failures of a step that must have been seen before anybody but those who see it fail is told to refuse: until
+ * then nobody knows what the compensations need that they call.
+ */
+export const REACTIONS_MIN = 3;
 
 /** A kind whose rows were thinned abstains for this long after the last of them, us. */
 export const THINNED_US = 10 * 60 * 1e6;
@@ -56,6 +63,7 @@ export interface StoredKind {
   readonly thinnedUs: number;
   readonly successes: readonly Sample[];
   readonly failures: readonly Sample[];
+  readonly enforced: readonly Sample[];
   readonly repeats: readonly [string, readonly Seen[]][];
 }
 
@@ -79,6 +87,8 @@ export class KindStats {
   readonly repeats: RepeatsSeen;
   private readonly successes: Sample[] = [];
   private readonly failures: Sample[] = [];
+  /** Of no use as evidence, but they show what applications do after a failure. */
+  private readonly enforced: Sample[] = [];
   private readonly edges = new Map<string, Edge>();
   private readonly steps = new Set<string>();
   private added = 0;
@@ -93,6 +103,7 @@ export class KindStats {
     this.singles = stored.singles;
     this.thinnedUs = stored.thinnedUs;
     for (const sample of [...stored.successes, ...stored.failures]) this.add(sample);
+    for (const sample of stored.enforced) this.addEnforced(sample);
   }
 
   get traces(): number {
@@ -114,10 +125,16 @@ export class KindStats {
   }
 
   add(sample: Sample): void {
-    const known = { ...sample, edges: sample.edges.map(seen => ({ ...seen, edge: this.intern(seen.edge) })) };
+    const known = this.known(sample);
     if (sample.failures.length > 0) keep(this.failures, known, FAILURES_MAX);
     else if (!sample.failed) keep(this.successes, known, SUCCESSES_MAX);
     else return;
+    this.added += 1;
+  }
+
+  /** One that was interfered with, with what was refused in it. It can only take edges off the lists. */
+  addEnforced(sample: Sample): void {
+    keep(this.enforced, this.known(sample), ENFORCED_MAX);
     this.added += 1;
   }
 
@@ -165,8 +182,12 @@ export class KindStats {
   }
 
   stored(): StoredKind {
-    const { kind, singles, thinnedUs, successes, failures } = this;
-    return { kind, singles, thinnedUs, successes, failures, repeats: this.repeats.stored() };
+    const { kind, singles, thinnedUs, successes, failures, enforced } = this;
+    return { kind, singles, thinnedUs, successes, failures, enforced, repeats: this.repeats.stored() };
+  }
+
+  private known(sample: Sample): Sample {
+    return { ...sample, edges: sample.edges.map(seen => ({ ...seen, edge: this.intern(seen.edge) })) };
   }
 
   /** One object an edge, so that samples share their texts. One edge may have several destinations. */
@@ -177,17 +198,37 @@ export class KindStats {
     if (this.edges.size >= EDGES_MAX) return UNTOLD;
     this.edges.set(key, seen);
     this.steps.add(seen.step);
+    // It may be what undoes others: that must not wait.
+    this.found = undefined;
     return seen;
   }
 
   private look(): Found {
     const stale = Math.max(1, STALE_SHARE * (this.successes.length + this.failures.length));
     if (this.found === undefined || this.added - this.found.at >= stale) {
-      const rates = ratesOf(this.successes, this.failures);
-      const spared = sparedEdges(this.successes, this.failures, rates);
+      const failures = [...this.failures, ...this.enforced];
+      const rates = ratesOf(this.successes, failures);
+      const spared = sparedEdges(this.successes, failures, rates);
       this.found = { forward: new Map(), rates, spared, at: this.added };
     }
     return this.found;
+  }
+
+  /** Transactions that show what applications do when the step has failed. */
+  private reactions(step: string): number {
+    const failed = ({ failures }: Sample): boolean => failures.some(one => one.step === step);
+    return this.failures.filter(failed).length + this.enforced.filter(failed).length;
+  }
+
+  /** Services that see the step fail: its callers, their callers, up to the entry. */
+  private callersAbove(step: string): Set<string> {
+    const callers = new Set<string>();
+    for (const { edges } of this.successes) {
+      for (const seen of edges.filter(({ edge }) => edge.step === step)) {
+        for (let at: EdgeSeen | undefined = seen; at !== undefined; at = edges[at.under]) callers.add(at.edge.caller);
+      }
+    }
+    return callers;
   }
 
   private findForward(step: string, spared: ReadonlySet<string>): ForwardEdge[] {
@@ -206,8 +247,11 @@ export class KindStats {
         sums.set(edge, sum);
       }
     }
+    const known = this.reactions(step) >= REACTIONS_MIN;
+    const above = this.callersAbove(step);
     const found = [...sums].filter(
-      ([edge, { seen }]) => seen >= FORWARD_MIN && isNamed(edge) && !spared.has(edge.name),
+      ([edge, { seen }]) =>
+        seen >= FORWARD_MIN && isNamed(edge) && !spared.has(edge.name) && (known || above.has(edge.caller)),
     );
     const names = new Set(found.map(([edge]) => edge.name));
     const otherwise = new Set([...this.edges.values()].filter(({ name }) => !names.has(name)).map(edge => edge.step));

@@ -1,5 +1,6 @@
 // What finished transactions taught, by kind, in rings: the old goes when the new comes, so that a
-// repaired application shows. Only unenforced transactions come here (see controller.ts).
+// repaired application shows. Of enforced ones, `the whole failed too` is always true: they teach only what
+// must not be refused.
 
 import { NONE_DECLINED, type Declined } from './outcome.js';
 import { KindStats, type StoredKind } from './kind-stats.js';
@@ -48,6 +49,14 @@ export class Learner {
     stats.repeats.add(repeatsOf(view, declined), atUs);
     const failed = hasFailed(view, declined);
     if (failed !== undefined) stats.add(sampleOf(view, failed, declined, atUs));
+  }
+
+  /** A transaction has ended that was interfered with. */
+  addEnforced(view: View, atUs: number): void {
+    const stats = this.kinds.get(view.kind);
+    if (stats === undefined || view.entries !== 1 || view.thinned) return;
+    const declined = this.declined();
+    stats.addEnforced(sampleOf(view, hasFailed(view, declined) === true, declined, atUs, 'done'));
   }
 
   /** One of `kind` that counted as a trace with one entry had another one later. */

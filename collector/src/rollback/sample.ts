@@ -33,7 +33,7 @@ export interface EdgeSeen {
   readonly edge: Edge;
   /** Position of the edge that caused it; CAUSED_BY_ENTRY, or DETACHED. */
   readonly under: number;
-  /** It ended well. */
+  /** It ended well, or would have if we had not refused it. */
   readonly ok: boolean;
   readonly beganUs: number;
   /** Of it and all that it caused, us. */
@@ -70,11 +70,18 @@ export function hasFailed(view: View, declined: Declined): boolean | undefined {
   return view.steps.some(step => step.entry && isFailure(step, declined));
 }
 
-export function sampleOf(view: View, wholeFailed: boolean, declined: Declined, atUs: number): Sample {
+/** @param refused what we refused counts as done: an application wanted it */
+export function sampleOf(
+  view: View,
+  wholeFailed: boolean,
+  declined: Declined,
+  atUs: number,
+  refused: 'left out' | 'done' = 'left out',
+): Sample {
   const work = workOf(view.steps);
   const seen = view.steps
     .map((step, at) => ({ step, at, workUs: work[at]! }))
-    .filter(({ step }) => step.call && step.outcome !== OUTCOME.REFUSED)
+    .filter(({ step }) => step.call && (refused === 'done' || step.outcome !== OUTCOME.REFUSED))
     .sort((a, b) => a.step.beganUs - b.step.beganUs)
     .slice(0, STEPS_MAX);
   const positions = new Map(seen.map(({ at }, position) => [at, position]));
@@ -85,7 +92,8 @@ export function sampleOf(view: View, wholeFailed: boolean, declined: Declined, a
     edges: seen.map(({ step, workUs }) => {
       const { beganUs, outcome } = step;
       const under = causeOf(view.steps, step, positions);
-      return { edge: edgeOf(step), under, ok: outcome === OUTCOME.OK, beganUs, workUs };
+      const ok = outcome === OUTCOME.OK || outcome === OUTCOME.REFUSED;
+      return { edge: edgeOf(step), under, ok, beganUs, workUs };
     }),
     failures: failures.slice(0, STEPS_MAX).map(({ step }) => ({ step: stepName(step), endUs: step.endUs })),
   };

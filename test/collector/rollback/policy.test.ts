@@ -314,18 +314,18 @@ describe('forward operations', () => {
   });
 
   /** Money and goods side by side; `after` is what the application does once payment has failed. */
-  const branches = (after: readonly TestStep[], more: readonly TestStep[] = []): Learner => {
-    const steps = (pay: 'ok' | 'failed'): TestStep[] => [
-      { name: 'gateway.shop POST /checkout', at: 0, ms: 100 },
-      { name: PAY, by: 'gateway.shop', at: 5, ms: 20, outcome: pay },
-      { name: RESERVE, by: 'gateway.shop', at: 10, ms: 8 },
-      { name: ADJUST, by: 'stock.shop', at: 12, ms: 4, parent: 2 },
-      { name: SHIP, by: 'gateway.shop', at: 20 },
-      ...more,
-    ];
+  const steps = (pay: 'ok' | 'failed'): TestStep[] => [
+    { name: 'gateway.shop POST /checkout', at: 0, ms: 100 },
+    { name: PAY, by: 'gateway.shop', at: 5, ms: 20, outcome: pay },
+    { name: RESERVE, by: 'gateway.shop', at: 10, ms: 8 },
+    { name: ADJUST, by: 'stock.shop', at: 12, ms: 4, parent: 2 },
+    { name: SHIP, by: 'gateway.shop', at: 20 },
+  ];
+  const branches = (after: readonly TestStep[], more: readonly TestStep[] = [], failures = 60): Learner => {
     const learner = new Learner();
-    for (let n = 0; n < 100; n++) learner.add(view(steps('ok'), { state: 'SUCCEEDED' }), NOW);
-    for (let n = 0; n < 60; n++) learner.add(view([...steps('failed'), ...after], { state: 'FAILED' }), NOW);
+    for (let n = 0; n < 100; n++) learner.add(view([...steps('ok'), ...more], { state: 'SUCCEEDED' }), NOW);
+    const failed = [...steps('failed'), ...more, ...after];
+    for (let n = 0; n < failures; n++) learner.add(view(failed, { state: 'FAILED' }), NOW);
     return learner;
   };
 
@@ -334,6 +334,25 @@ describe('forward operations', () => {
     const release = { name: RELEASE, by: 'gateway.shop', at: 40 };
     const adjust = { name: ADJUST, by: 'stock.shop', at: 42, ms: 4, parent: 5 };
     assert.deepEqual(forward(on(branches([release, adjust]))), [SHIP, RESERVE]);
+  });
+
+  it('are told only to those who see the step fail until its failure has been seen three times', () => {
+    for (const [failures, listed] of [
+      [2, [SHIP, RESERVE]],
+      [3, [SHIP, ADJUST, RESERVE]],
+    ] as const) {
+      assert.deepEqual(forward(on(branches([], [], failures), named())), listed);
+    }
+  });
+
+  it('leave out what compensations were refused when nobody had seen them before', () => {
+    const learner = branches([], [], 3);
+    const release: TestStep = { name: RELEASE, by: 'gateway.shop', at: 40, outcome: 'failed' };
+    const adjust: TestStep = { name: ADJUST, by: 'stock.shop', at: 42, ms: 1, parent: 5, outcome: 'refused' };
+    learner.addEnforced(view([...steps('failed'), release, adjust], { state: 'FAILED' }), NOW);
+    assert.deepEqual(forward(on(learner, named())), [SHIP, RESERVE]);
+    const before = learner.get(KIND)!.evidence(PAY, NOW);
+    assert.deepEqual(before, { failures: 3, fatal: 3 }, 'it is no evidence');
   });
 
   it('leave out an operation that takes back what it did', () => {
