@@ -40,9 +40,9 @@ export interface Run {
   readonly results: readonly Result[];
   /** Requests that reached each operation's application, from the first enforced transaction on. */
   readonly handled: ReadonlyMap<string, number>;
-  /** Enforced verdicts by reason, and those of them whose transaction succeeded. */
+  /** Enforced verdicts by reason, and the transaction keys of those whose transaction succeeded. */
   readonly verdicts: ReadonlyMap<string, number>;
-  readonly wrong: number;
+  readonly wrong: readonly string[];
   /** Signals by transaction key: somebody was told to undo something. */
   readonly signals: ReadonlyMap<string, number>;
   readonly virtualMs: number;
@@ -136,7 +136,7 @@ function verdictsOf({ rollback }: Collector): Pick<Run, 'verdicts' | 'wrong'> {
   const enforced = [...rollback.verdicts.all()].filter(isEnforced);
   const verdicts = new Map<string, number>();
   for (const { reason } of enforced) verdicts.set(reason, (verdicts.get(reason) ?? 0) + 1);
-  return { verdicts, wrong: enforced.filter(({ succeeded }) => succeeded === true).length };
+  return { verdicts, wrong: enforced.filter(({ succeeded }) => succeeded === true).map(({ key }) => key) };
 }
 
 function resultOf(work: Work): Result {

@@ -64,6 +64,7 @@ export interface StoredKind {
   readonly successes: readonly Sample[];
   readonly failures: readonly Sample[];
   readonly enforced: readonly Sample[];
+  readonly spared: readonly (readonly [string, number])[];
   readonly repeats: readonly [string, readonly Seen[]][];
 }
 
@@ -90,6 +91,9 @@ export class KindStats {
   /** Of no use as evidence, but they show what applications do after a failure. */
   private readonly enforced: Sample[] = [];
   private readonly edges = new Map<string, Edge>();
+  /** When an edge, by name, was last known to be needed by more than the normal course. At most EDGES_MAX. */
+  private readonly sparedUs: Map<string, number>;
+  private lastUs = 0;
   private readonly steps = new Set<string>();
   private added = 0;
   private found: Found | undefined;
@@ -99,6 +103,7 @@ export class KindStats {
     stored?: StoredKind,
   ) {
     this.repeats = new RepeatsSeen(stored?.repeats);
+    this.sparedUs = new Map(stored?.spared);
     if (stored === undefined) return;
     this.singles = stored.singles;
     this.thinnedUs = stored.thinnedUs;
@@ -183,10 +188,12 @@ export class KindStats {
 
   stored(): StoredKind {
     const { kind, singles, thinnedUs, successes, failures, enforced } = this;
-    return { kind, singles, thinnedUs, successes, failures, enforced, repeats: this.repeats.stored() };
+    const spared = [...this.sparedUs];
+    return { kind, singles, thinnedUs, successes, failures, enforced, spared, repeats: this.repeats.stored() };
   }
 
   private known(sample: Sample): Sample {
+    this.lastUs = Math.max(this.lastUs, sample.atUs);
     return { ...sample, edges: sample.edges.map(seen => ({ ...seen, edge: this.intern(seen.edge) })) };
   }
 
@@ -208,10 +215,19 @@ export class KindStats {
     if (this.found === undefined || this.added - this.found.at >= stale) {
       const failures = [...this.failures, ...this.enforced];
       const rates = ratesOf(this.successes, failures);
-      const spared = sparedEdges(this.successes, failures, rates);
+      const spared = this.remember(sparedEdges(this.successes, failures, rates));
+      for (const [name, rate] of rates) if (isAfterFailure(rate)) spared.add(name);
       this.found = { forward: new Map(), rates, spared, at: this.added };
     }
     return this.found;
+  }
+
+  /** What was seen to be needed otherwise stays so for a day: frequent failures push rare ones out of the rings. */
+  private remember(spared: ReadonlySet<string>): Set<string> {
+    // With few successes everything looks like a compensation.
+    if (this.successes.length >= TRACES_MIN) for (const name of spared) this.sparedUs.set(name, this.lastUs);
+    for (const [name, us] of this.sparedUs) if (us < this.lastUs - EVIDENCE_US) this.sparedUs.delete(name);
+    return new Set([...spared, ...this.sparedUs.keys()]);
   }
 
   /** Transactions that show what applications do when the step has failed. */

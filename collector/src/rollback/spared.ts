@@ -32,14 +32,13 @@ export function ratesOf(successes: readonly Sample[], failures: readonly Sample[
   return rates;
 }
 
-/** By name: what compensates, what compensations need, and what other work under the same id needs. */
+/** By name: what compensations need, what takes back, and what other work under the same id needs. */
 export function sparedEdges(
   successes: readonly Sample[],
   failures: readonly Sample[],
   rates: ReadonlyMap<string, Rate>,
 ): Set<string> {
   const spared = new Set<string>();
-  for (const [name, rate] of rates) if (isAfterFailure(rate)) spared.add(name);
   for (const sample of failures) for (const name of belowCompensation(sample, rates)) spared.add(name);
   for (const name of doneAgain(successes, failures)) spared.add(name);
   for (const { edges } of [...successes, ...failures]) {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { SUCCESSES_MAX, THINNED_US } from '../../../collector/src/rollback/kind-stats.js';
+import { FAILURES_MAX, SUCCESSES_MAX, THINNED_US } from '../../../collector/src/rollback/kind-stats.js';
 import { Learner } from '../../../collector/src/rollback/learner.js';
 import { effectiveMode, MODE, MODES, NO_CONTROLS, type Controls } from '../../../collector/src/rollback/modes.js';
 import { decide, isHeldOut, type Decision, type Policy } from '../../../collector/src/rollback/policy.js';
@@ -353,6 +353,15 @@ describe('forward operations', () => {
     assert.deepEqual(forward(on(learner, named())), [SHIP, RESERVE]);
     const before = learner.get(KIND)!.evidence(PAY, NOW);
     assert.deepEqual(before, { failures: 3, fatal: 3 }, 'it is no evidence');
+  });
+
+  it('leave out what a compensation needed once, though other failures have pushed it out of sight', () => {
+    const release = { name: RELEASE, by: 'gateway.shop', at: 40 };
+    const adjust = { name: ADJUST, by: 'stock.shop', at: 42, ms: 4, parent: 5 };
+    const learner = branches([release, adjust], [], 3);
+    assert.deepEqual(forward(on(learner, named())), [SHIP, RESERVE]);
+    for (let n = 0; n < FAILURES_MAX; n++) learner.add(view(steps('failed'), { state: 'FAILED' }), NOW);
+    assert.deepEqual(forward(on(learner, named())), [SHIP, RESERVE]);
   });
 
   it('leave out an operation that takes back what it did', () => {
