@@ -15,6 +15,8 @@ import { Recorder, type Life } from './support/recorder.js';
 /** Requests per second to each proxy. */
 const RATE = 200;
 /** Requests of one phase to each proxy. */
+/** More rows than the windows of two workers hold, 256 KiB each, however evenly they share the requests. */
+const WINDOW_FILLED = 14_000;
 const PHASE = 300;
 /** The fault comes and goes so many times. */
 const ROUNDS = 3;
@@ -220,7 +222,7 @@ describe('a faulty collector', function () {
     try {
       await stage.load(50);
       stage.recorder.stop();
-      allAnswered(await stage.load(9000, 800));
+      allAnswered(await stage.load(WINDOW_FILLED, 800));
       await stage.recorder.resume();
       const { logged, rows, lost } = await stage.accounted();
       assert.ok(lost > 0, `${rows} rows of ${logged} fitted`);

@@ -54,12 +54,15 @@ end
 -- Removes twins and repeats; `all` removes every own header.
 local function clean(headers, own, all)
   local kept = {}
+  for i = 1, #own, 2 do headers:remove(own[i]) end
+  if all then return end
   for i = 1, #own, 2 do
     local name = own[i]
-    if OWN[name] == name and not all and not kept[name] then kept[name] = own[i + 1] end
+    if OWN[name] == name and not kept[name] then
+      kept[name] = true
+      headers:add(name, own[i + 1])
+    end
   end
-  for i = 1, #own, 2 do headers:remove(own[i]) end
-  for name, value in pairs(kept) do headers:add(name, value) end
 end
 
 local function hex(digits)
