@@ -2,6 +2,7 @@
 
 import { Command, CommanderError } from 'commander';
 import { VERSION } from '../../collector/src/paths.js';
+import { addCheck } from './commands/check.js';
 import { addCollector } from './commands/collector.js';
 import { addCompletion } from './commands/completion.js';
 import { addDemo } from './commands/demo.js';
@@ -56,6 +57,7 @@ function programOf(io: Io, done: Done): Command {
   addWhy(program, io, done);
   addFlow(program, io, done);
   addRollback(program, io, done);
+  addCheck(program, io, done);
   addCompletion(program, io);
   addVersion(program, io);
   return program;

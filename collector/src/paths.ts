@@ -18,4 +18,7 @@ const root = findRoot();
 
 export const PROTOS = join(root, 'protos');
 
+/** Made by `make build`. */
+export const FILTER_WASM = join(root, 'build', 'meshpulse.wasm');
+
 export const VERSION = (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }).version;
