@@ -110,6 +110,31 @@ describe('early rollback in the collector', () => {
     }
   });
 
+  it('gives in observe the verdicts that enforce gives on the same traffic, named and learned', async () => {
+    const outcomes = ['ok', 'failed', 'failed', 'ok', 'failed'] as const;
+    const seen: Record<string, unknown[]> = {};
+    for (const mode of ['observe', 'enforce']) {
+      await started(`mode: ${mode}\nsteps:\n  - {service: stock.shop, operation: POST /reserve}\n`);
+      await shop.teach(120, 60);
+      const { gateway } = shop.sidecars;
+      for (let n = 0; n < 60; n++) {
+        const key = shop.newKey();
+        const outcome = outcomes[n % outcomes.length]!;
+        const step = n % 4 === 0 ? 'reserve' : 'charge';
+        await gateway.began(key, shop.eventOf(key, 'entry'));
+        await gateway.rows(shop.call(key, step, { outcome }));
+        await gateway.rows(shop.entry(key, outcome));
+        shop.pass(0.25);
+      }
+      seen[mode] = (await verdicts()).map(({ key, reason, operation, heldOut }) => [key, reason, operation, heldOut]);
+      if (mode === 'observe') await shop.stop();
+    }
+    assert.deepEqual(seen['observe'], seen['enforce']);
+    const reasons = new Set(seen['enforce']!.map(one => (one as unknown[])[1]));
+    assert.deepEqual([...reasons].sort(), ['VERDICT_REASON_LEARNED', 'VERDICT_REASON_NAMED']);
+    assert.equal(seen['enforce']!.length, 36, 'each failure, and nothing else');
+  });
+
   it('gives the same verdicts in observe, marked so', async () => {
     await started(NAMED.replace('enforce', 'observe'));
     await shop.teach(120);
