@@ -14,7 +14,7 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 export function addDemo(program: Command, io: Io, done: Done): void {
   program
     .command('demo')
-    .description('start a shop on real Envoys and show what can be known of it (about 40 s)')
+    .description('start a shop on real Envoys and show what can be known of it (about 50 s)')
     .option('--keep', 'stay up afterwards')
     .action(async (options: { keep?: boolean }) => {
       const main = fileURLToPath(new URL('../../../demo/src/main.js', import.meta.url));
