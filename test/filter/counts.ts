@@ -19,7 +19,7 @@ export const RUNS = {
   /** Requests whose properties are nonsense. */
   properties: count('PROPERTIES', 10_000, 200_000),
   /** Random sequences of callbacks. */
-  sequences: count('SEQUENCES', 600, 10_000),
+  sequences: count('SEQUENCES', 600, 5_000),
   /** Requests of the memory test. */
   requests: count('REQUESTS', 200_000, 1_000_000),
 } as const;

@@ -7,7 +7,7 @@ import { assertAlive, inFlightOf, Sidecar, TRACEPARENT } from './sidecar.js';
 import { frame, GRPC, OK } from './suite.js';
 
 describe('odd requests', function () {
-  this.timeout(120_000);
+  this.timeout(900_000);
 
   it('sets the access log’s CUID for every request, also for those rejected before the filter', () => {
     const sidecar = new Sidecar();

@@ -83,7 +83,7 @@ const headerSet: fc.Arbitrary<Pair[]> = fc
   });
 
 describe('header order', function () {
-  this.timeout(120_000);
+  this.timeout(900_000);
 
   it(`inbound: exactly the contract's order, whatever the headers (${String(RUNS.orders)} sets)`, () => {
     const sidecar = new Sidecar({ config: null });

@@ -13,7 +13,7 @@ const sha = (text: string): string => createHash('sha256').update(text, 'latin1'
 const plain = (uuid: string): string => uuid.replaceAll('-', '');
 
 describe('the transaction key', function () {
-  this.timeout(120_000);
+  this.timeout(900_000);
 
   function rowsFor(sets: readonly (readonly Pair[])[], config = {}): Row[] {
     const sidecar = new Sidecar({ config });
