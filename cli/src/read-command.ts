@@ -15,11 +15,33 @@ export interface Asking<T> {
   readonly options: T & ReadOptions;
 }
 
+/** Adds `-o`, in this place of the help. */
+export function withOutput(command: Command): Command {
+  return command.addOption(
+    new Option('-o, --output <form>', 'form of the answer').choices(['table', 'json']).default('table'),
+  );
+}
+
 /** Adds `-o` and `--collector`, in this place of the help. */
 export function withReadOptions(command: Command): Command {
-  return command
-    .addOption(new Option('-o, --output <form>', 'form of the answer').choices(['table', 'json']).default('table'))
-    .option('--collector <host:port>', `collector to ask (MESHPULSE_COLLECTOR, else ${DEFAULT_COLLECTOR})`);
+  return withOutput(command).option(
+    '--collector <host:port>',
+    `collector to ask (MESHPULSE_COLLECTOR, else ${DEFAULT_COLLECTOR})`,
+  );
+}
+
+/** Lets the command ask: `work` gets a client, its options, and its words in their order. */
+export function thatAsks<T extends ReadOptions>(
+  command: Command,
+  io: Io,
+  done: (exitCode: number) => void,
+  work: (asking: Asking<T>, ...words: string[]) => Promise<number>,
+): void {
+  withReadOptions(command).action(async (...all: unknown[]) => {
+    // Words, then options, then the command itself.
+    const [options] = all.slice(-2) as [T];
+    done(await asking(io, options, at => work(at, ...(all.slice(0, -2) as string[]))));
+  });
 }
 
 /**

@@ -64,6 +64,13 @@ describe('meshpulse check', function () {
     const broken = await check('broken.yaml', 'a: [1, 2\nb: {');
     assert.equal(broken.code, 1);
     assert.match(broken.out, /error {3} /);
+    const levels = Array.from(
+      { length: 12 },
+      (_, i) => `l${i + 1}: &l${i + 1} [${Array(9).fill(`*l${i}`).join(', ')}]`,
+    );
+    const bomb = await check('bomb.yaml', `l0: &l0 [x]\n${levels.join('\n')}\n`);
+    assert.equal(bomb.code, 1);
+    assert.match(bomb.out, /error {4}.*alias/);
   });
 
   it('warns of retries that repeat what early rollback refuses', async () => {

@@ -2,7 +2,7 @@
 
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { Option, type Command } from 'commander';
+import type { Command } from 'commander';
 import { parseAllDocuments } from 'yaml';
 import { FILTER_WASM } from '../../../collector/src/paths.js';
 import { filterFaults } from '../check/filter-config.js';
@@ -10,10 +10,13 @@ import { findingsIn, type Finding } from '../check/findings.js';
 import { EXIT, problem, wrongUse } from '../errors.js';
 import type { Io } from '../io.js';
 import type { Done } from '../main.js';
+import { json, withOutput } from '../read-command.js';
 
 /** Files of one run, and bytes of one of them. */
 const FILES_MAX = 10_000;
 const BYTES_MAX = 16 * 1024 * 1024;
+/** Nodes that the aliases of one document may stand for: a few lines can mean gigabytes. */
+const ALIASES_MAX = 10_000;
 
 const SETTINGS = /\.(?:ya?ml|json)$/;
 const SKIPPED = new Set(['node_modules', '.git']);
@@ -25,20 +28,22 @@ interface Checked {
 }
 
 export function addCheck(program: Command, io: Io, done: Done): void {
-  program
+  const command = program
     .command('check')
     .description(
       'settings of the filter in files of YAML or JSON, and what disturbs early rollback; exit code 1 when something is wrong',
     )
-    .argument('<path...>', 'files, or folders to look through: WasmPlugin, EnvoyFilter, Envoy, or a pluginConfig alone')
-    .addOption(new Option('-o, --output <format>', 'how to print').choices(['table', 'json']).default('table'))
-    .action((paths: string[], { output }: { output: string }) => {
-      const module = filterModule();
-      const checked = paths.flatMap(path => filesOf(path)).map(file => check(file, module));
-      io.out(output === 'json' ? `${JSON.stringify(checked, undefined, 2)}\n` : shown(checked, io));
-      if (output === 'table') io.note(summary(checked));
-      done(count(checked, 'error') > 0 ? EXIT.PROBLEM : EXIT.OK);
-    });
+    .argument(
+      '<path...>',
+      'files, or folders to look through: WasmPlugin, EnvoyFilter, Envoy, or a pluginConfig alone',
+    );
+  withOutput(command).action((paths: string[], { output }: { output: string }) => {
+    const module = filterModule();
+    const checked = paths.flatMap(path => filesOf(path)).map(file => check(file, module));
+    io.out(output === 'json' ? json(checked) : shown(checked, io));
+    if (output === 'table') io.note(summary(checked));
+    done(count(checked, 'error') > 0 ? EXIT.PROBLEM : EXIT.OK);
+  });
 }
 
 function filterModule(): WebAssembly.Module {
@@ -72,9 +77,13 @@ function check(file: string, module: WebAssembly.Module): Checked {
   const documents = [...parseAllDocuments(readFileSync(file, 'utf8'), { logLevel: 'silent' })];
   const broken = documents.flatMap(document => document.errors)[0];
   if (broken !== undefined) return fault(broken.message.split('\n')[0]!);
-  const found = documents.map(document =>
-    findingsIn(document.toJS({ maxAliasCount: 100 }), file.endsWith('.json'), text => filterFaults(module, text)),
-  );
+  let plain: unknown[];
+  try {
+    plain = documents.map(document => document.toJS({ maxAliasCount: ALIASES_MAX }) as unknown);
+  } catch (error) {
+    return fault((error as Error).message); // aliases without a target, or too many of them
+  }
+  const found = plain.map(value => findingsIn(value, file.endsWith('.json'), text => filterFaults(module, text)));
   return {
     file,
     configs: found.reduce((sum, { configs }) => sum + configs, 0),

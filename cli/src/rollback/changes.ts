@@ -5,7 +5,7 @@ import { Option, type Command } from 'commander';
 import { EXIT, wrongUse } from '../errors.js';
 import type { Io } from '../io.js';
 import type { Done } from '../main.js';
-import { asking, json, withReadOptions, type Asking, type ReadOptions } from '../read-command.js';
+import { json, thatAsks, type Asking, type ReadOptions } from '../read-command.js';
 import { line } from '../table.js';
 import { parseSpan, rfc3339, seconds } from '../times.js';
 import { word, type Kill, type Override, type Plan, type PlanStep, type Verdict } from './messages.js';
@@ -23,12 +23,7 @@ export function addChanges(rollback: Command, io: Io, done: Done): void {
   const change = <T extends ReadOptions>(
     command: Command,
     work: (at: Asking<T>, ...words: string[]) => Promise<number>,
-  ): void => {
-    withReadOptions(command).action(async (...all: unknown[]) => {
-      const [options] = all.slice(-2) as [T];
-      done(await asking(io, options, at => work(at, ...(all.slice(0, -2) as string[]))));
-    });
-  };
+  ): void => thatAsks(command, io, done, work);
   const withReason = (command: Command): Command =>
     command
       .requiredOption('--reason <text>', 'why, for the audit')

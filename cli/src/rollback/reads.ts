@@ -6,15 +6,7 @@ import { EXIT, wrongUse } from '../errors.js';
 import type { Io } from '../io.js';
 import type { Done } from '../main.js';
 import { didYouMean } from '../../../collector/src/near.js';
-import {
-  asking,
-  json,
-  jsonLine,
-  wholeNumber,
-  withReadOptions,
-  type Asking,
-  type ReadOptions,
-} from '../read-command.js';
+import { json, jsonLine, thatAsks, wholeNumber, type Asking, type ReadOptions } from '../read-command.js';
 import { line, orUnknown, table, widths, type Row } from '../table.js';
 import { parseMoment, rfc3339, seconds, span, spanOf } from '../times.js';
 import { word, type Ledger, type Plan, type PolicyView, type Score, type Signal, type Verdict } from './messages.js';
@@ -35,13 +27,7 @@ export function addReads(rollback: Command, io: Io, done: Done): void {
   const read = <T extends ReadOptions>(
     command: Command,
     work: (at: Asking<T>, ...words: string[]) => Promise<number>,
-  ): void => {
-    withReadOptions(command).action(async (...all: unknown[]) => {
-      // Words, then options, then the command itself.
-      const [options] = all.slice(-2) as [T];
-      done(await asking(io, options, at => work(at, ...(all.slice(0, -2) as string[]))));
-    });
-  };
+  ): void => thatAsks(command, io, done, work);
   read(
     rollback
       .command('list')

@@ -182,7 +182,7 @@ export class Rollback implements RollbackPort {
 
   /** Whether what became of a transaction was our doing: it teaches nothing then. */
   isEnforced(view: View): boolean {
-    const record = this.verdicts.of(view.key) ?? this.ofRequests(view);
+    const record = this.verdictOf(view);
     return record !== undefined && isEnforced(record);
   }
 

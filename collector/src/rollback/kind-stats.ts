@@ -2,7 +2,8 @@
 // which edges belong to its normal course.
 
 import { OTHER } from '../registry/counts.js';
-import type { Edge, EdgeSeen, Repeats, Sample } from './sample.js';
+import { EVIDENCE_US, RepeatsSeen, type Seen } from './repeats.js';
+import type { Edge, EdgeSeen, Sample } from './sample.js';
 import { isAfterFailure, ratesOf, sparedEdges, type Rate } from './spared.js';
 
 /** Samples of each sort; the oldest go first. */
@@ -16,9 +17,6 @@ const SUCCESS_EVERY_US = 20_000;
 /** Traces that the single-entry share looks back on; and how many there have to be. */
 export const TRACES_MAX = 200;
 export const TRACES_MIN = 100;
-
-/** Evidence is forgotten after this long, us. */
-export const EVIDENCE_US = 24 * 3600 * 1e6;
 
 /** Successful transactions in which an edge must have been seen after the failed step. */
 export const FORWARD_MIN = 20;
@@ -37,9 +35,6 @@ const EDGES_MAX = 2048;
 
 /** What was found in the samples is good until this share of them is new. */
 const STALE_SHARE = 0.05;
-
-/** Callers' operations whose repeats are remembered, of one kind. */
-const REPEATS_MAX = 256;
 
 export interface Evidence {
   /** Transactions in which the step failed for good, and those of them that failed as a whole. */
@@ -281,40 +276,6 @@ export class KindStats {
 
 /** Operations past a service's bound share one name, and a callee without one cannot be told from others. */
 const isNamed = ({ operation, destination }: Edge): boolean => operation !== OTHER && destination !== '';
-
-interface Seen {
-  readonly repeats: number;
-  readonly atUs: number;
-}
-
-/** The most repeats of each call within 24 h: a falling staircase of maxima, the newest at its end. */
-class RepeatsSeen {
-  /** Least recently seen first. */
-  private readonly calls: Map<string, Seen[]>;
-
-  constructor(stored: readonly (readonly [string, readonly Seen[]])[] = []) {
-    this.calls = new Map(stored.map(([call, seen]) => [call, [...seen]]));
-  }
-
-  add(all: readonly Repeats[], atUs: number): void {
-    for (const { call, repeats } of all) {
-      const before = this.calls.get(call) ?? [];
-      const seen = before.filter(one => one.repeats > repeats && one.atUs >= atUs - EVIDENCE_US);
-      seen.push({ repeats, atUs });
-      this.calls.delete(call);
-      this.calls.set(call, seen);
-      if (this.calls.size > REPEATS_MAX) this.calls.delete(this.calls.keys().next().value!);
-    }
-  }
-
-  most(call: string, nowUs: number): number {
-    return this.calls.get(call)?.find(one => one.atUs >= nowUs - EVIDENCE_US)?.repeats ?? 0;
-  }
-
-  stored(): [string, readonly Seen[]][] {
-    return [...this.calls];
-  }
-}
 
 function keep(ring: Sample[], sample: Sample, max: number): void {
   ring.push(sample);

@@ -1,7 +1,6 @@
 // One transaction as decisions, learning and plans look at it: plain data, made from its linked rows. Pure.
 
 import { grpcStatusOf, httpStatusOf, NEVER_EVIDENCE, outcomeOf, ROW_FLAG } from '../ingest/columns.js';
-import { serviceOfHost } from '../registry/counts.js';
 import type { Id } from '../transactions/ids.js';
 import { inOrderOfCause, type Step } from '../transactions/link.js';
 import { timesOf } from '../transactions/message.js';
@@ -157,8 +156,5 @@ function hasNoAnswer({ flags, status, responseFlags }: Row): boolean {
   if ((responseFlags & NO_ANSWER) !== 0) return true;
   return grpcStatusOf(status) === GRPC_DEADLINE_EXCEEDED || (httpStatusOf(status) === 0 && responseFlags === 0);
 }
-
-/** What callers' filters call a callee, as a service name. */
-export const serviceOfDestination = serviceOfHost;
 
 const hexOf = (id: Id): string => id.map(word => word.toString(16).padStart(8, '0')).join('');

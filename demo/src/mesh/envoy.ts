@@ -22,10 +22,10 @@ const DRAIN_S = 1;
 /** A report's interval and a half: what ended last has been told by then. */
 const SETTLE_MS = 1500;
 
+export { FILTER_WASM } from '../../../collector/src/paths.js';
+
 /** The checkout's root, from build/js/demo/src/mesh. */
 export const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../../../../..');
-/** Where `make build` leaves the filter. */
-export const FILTER_WASM = join(ROOT, 'build/meshpulse.wasm');
 
 /** The Envoy to run: ENVOY_BIN, else the one that set-up found. */
 export function envoyBinary(): string {
