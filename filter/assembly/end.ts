@@ -108,22 +108,23 @@ function finish(s: Stream, root: Root): void {
   if ((outcome == O_FAILED || outcome == O_DECLINED) && refusedCall(s)) outcome = O_REFUSED;
   const elapsed = nowNs > s.startNs ? (nowNs - s.startNs) / 1000 : 0;
   const streamed = (s.flags & F_STREAM) != 0;
-  const duration: u32 = streamed ? 0 : elapsed > 0xffffffff ? 0xffffffff : (elapsed as u32);
-  // Under load a sample tells the waits as well as all of them.
-  let waitNs = u64.MAX_VALUE;
-  if (status.sampleWait()) {
-    // Status tells milliseconds: of a request that took less than one, the wait is known to be 0.
-    if (elapsed < 1000 && !local) waitNs = 0;
-    else waitNs = host.getNumber(P_WAIT.ptr, P_WAIT.size, u64.MAX_VALUE);
-  }
+  const duration: u32 = streamed ? 0 : saturate(elapsed);
+  const waitNs = waitOf(elapsed, local);
   const hasWait = waitNs != u64.MAX_VALUE;
-  const wait: u32 = hasWait ? (waitNs / 1000 > 0xffffffff ? 0xffffffff : ((waitNs / 1000) as u32)) : 0;
+  const wait: u32 = hasWait ? saturate(waitNs / 1000) : 0;
   if (s.side != OUTBOUND) status.observe(outcome == O_FAILED, streamed, duration, wait, hasWait);
   else status.observeCall();
   if (!reporting) return;
   const tries: u32 = attempts > 255 ? 255 : (attempts as u32);
   if (s.side != OUTBOUND) row(s, root, false, outcome, statusBits, responseFlags as u32, duration, wait, details, tries);
   if (s.side == OUTBOUND || (s.side == EDGE && s.peerService != 0)) row(s, root, true, outcome, statusBits, responseFlags as u32, duration, wait, details, tries);
+}
+
+/** How long it waited for a connection, ns; u64.MAX_VALUE = not known, or not asked: under load a sample tells as much. */
+function waitOf(elapsedUs: u64, local: bool): u64 {
+  if (!status.sampleWait()) return u64.MAX_VALUE;
+  // Status tells milliseconds: of a request that took less than one, the wait is known to be 0.
+  return elapsedUs < 1000 && !local ? 0 : host.getNumber(P_WAIT.ptr, P_WAIT.size, u64.MAX_VALUE);
 }
 
 /** How often the router tried; 0 = never. It most often says so in a header, which is cheaper to read than a property. */

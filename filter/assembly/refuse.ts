@@ -77,10 +77,11 @@ function forwardCall(doom: Doom, callee: u32, operation: u32): bool {
 
 // Retries that `order` refused, until the call that they belonged to ends in the same VM.
 const RETRIES_MAX: u32 = 64;
-const RETRY: u32 = 40; // key, request id u64 x 2 each, operation u32, flags u32
+const RETRY: u32 = 40; // key, request id u64 x 2 each, operation u32, flags u32 (0 = free)
 const RETRIES: usize = memory.data(2560, 8);
 let retryAt: u32 = 0;
-let retriesKnown: bool = false;
+/** Rows in use: 0 spares every call's end the search. */
+let retries: u32 = 0;
 
 /** `role: order`, attempts behind the first: the first one's failure may have doomed the transaction. */
 export function retryRefused(): bool {
@@ -106,7 +107,7 @@ export function retryRefused(): bool {
 function remember(call: u32, flags: u32): void {
   const at = RETRIES + retryAt * RETRY;
   retryAt = (retryAt + 1) % RETRIES_MAX;
-  retriesKnown = true;
+  if (load<u32>(at, 36) == 0) retries++;
   store<u64>(at, trace.keyHi);
   store<u64>(at, trace.keyLo, 8);
   store<u64>(at, trace.requestHi, 16);
@@ -117,13 +118,16 @@ function remember(call: u32, flags: u32): void {
 
 /** What `order` did to a call that ends now. */
 export function retryFlags(s: Stream): u32 {
-  if (!retriesKnown || s.side == INBOUND) return 0;
+  if (retries == 0 || s.side == INBOUND) return 0;
   let flags: u32 = 0;
   for (let i: u32 = 0; i < RETRIES_MAX; i++) {
     const at = RETRIES + i * RETRY;
-    if (load<u32>(at, 36) == 0 || load<u32>(at, 32) != s.callOperation || load<u64>(at, 24) != s.requestLo || load<u64>(at, 16) != s.requestHi) continue;
+    if (load<u32>(at, 36) == 0 || load<u32>(at, 32) != s.callOperation) continue;
+    // Either id alone may be missing, and then is that of many.
+    if (load<u64>(at) != s.keyHi || load<u64>(at, 8) != s.keyLo || load<u64>(at, 16) != s.requestHi || load<u64>(at, 24) != s.requestLo) continue;
     flags |= load<u32>(at, 36);
     store<u32>(at, 0, 36);
+    retries--;
   }
   return flags;
 }

@@ -54,11 +54,6 @@ export function hold(expiresMs: u64): void {
   store<u64>(at, expiresMs, 8);
 }
 
-export function clear(): void {
-  live = 0;
-  next = 0;
-}
-
 /** Does the parsed request carry the id of a live signal? */
 export function compensates(): bool {
   if (live == 0 || h.iMpRollback < 0) return false;

@@ -313,10 +313,13 @@ describe('early rollback', () => {
       direct(sidecar, doom());
       const second = exchange.attempt(order);
       assert.equal(second.action, mode === 'enforce' ? 'stop' : 'continue');
+      const flags = RowFlag.RetryRefused | RowFlag.WouldRefuse;
+      // Without x-request-id too, another transaction's call is another call.
+      call(sidecar, charge([], TRACEPARENT.replace(TRACE_ID, 'f'.repeat(32))));
+      assert.equal(rowOf(sidecar).flags & flags, 0);
       if (mode === 'observe') sidecar.answer(exchange);
       else exchange.finish();
       const row = rowOf(sidecar);
-      const flags = RowFlag.RetryRefused | RowFlag.WouldRefuse;
       assert.equal(row.flags & flags, mode === 'enforce' ? RowFlag.RetryRefused : flags);
     }
   });
