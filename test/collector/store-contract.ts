@@ -209,13 +209,23 @@ export function storeContract(name: string, make: () => Promise<Store> | Store):
 
     it('keeps what rollback puts, as durably as it says', async () => {
       const value = { scope: 'mesh', sinceUs: 1, reason: 'r', actor: 'a' };
-      const durable = await store.putRollback([
+      const { durable, stands } = await store.putRollback([
         { type: 'kill', id: 'mesh', value },
         { type: 'override', id: 'x', value: null },
       ]);
       assert.equal(durable, store.stats().durable);
+      assert.deepEqual(stands, [true, true]);
       await store.close();
       await assert.rejects(store.putRollback([]));
+    });
+
+    it('lets only the first entry that claims an id stand, and that one as often as it is put', async () => {
+      const claiming = (id: string, ...claims: string[]): RollbackEntry => ({ type: 'kill', id, value: null, claims });
+      const first = await store.putRollback([claiming('a', 'x'), claiming('b', 'y', 'x'), claiming('a', 'x', 'z')]);
+      assert.deepEqual(first.stands, [true, false, true]);
+      // What is void holds nothing: y is free still.
+      const second = await store.putRollback([claiming('c', 'y'), claiming('b', 'z'), claiming('d')]);
+      assert.deepEqual(second.stands, [true, false, true]);
     });
 
     it('refuses everything once closed, and closing twice is harmless', async () => {

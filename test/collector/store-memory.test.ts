@@ -9,7 +9,7 @@ import type { SnapshotSource } from '../../collector/src/store/store.js';
 import { OTHER_CUID } from './ingest-support.js';
 import { EMPTY, life, Recovered, storeContract, stored } from './store-contract.js';
 
-const quiet = { warn: () => undefined, error: () => undefined };
+const quiet = { info: () => undefined, warn: () => undefined, error: () => undefined };
 const folders: string[] = [];
 
 function folder(): string {

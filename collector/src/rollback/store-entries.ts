@@ -4,8 +4,14 @@ import type { Audit, StoredLedger } from './ledger.js';
 import type { Kill, Override } from './modes.js';
 import type { VerdictRecord } from './verdicts.js';
 
+/**
+ * `claims`: ids that only one entry may have, by type and id; the first in the log gets them, and a later
+ * one that claims any of them is void. The latest entry of a type and id brings all that it claims.
+ */
+export type RollbackEntry = EntryValue & { readonly claims?: readonly string[] };
+
 /** JSON-ready; `null` = gone. */
-export type RollbackEntry =
+type EntryValue =
   | { readonly type: 'verdict'; readonly id: string; readonly value: VerdictRecord }
   | { readonly type: 'override'; readonly id: string; readonly value: Override | null }
   | { readonly type: 'kill'; readonly id: string; readonly value: Kill | null }

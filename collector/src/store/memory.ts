@@ -3,22 +3,24 @@
 // Recovery reads the newest snapshot that is whole, then the log after it. The log before it is only
 // read for the batches that are still kept. Nothing on disk can keep the collector from starting.
 
-import { decodeBatch } from '../ingest/decode-report.js';
-import type { Loss, Position, Step } from '../ingest/producers.js';
+import type { Loss, Step } from '../ingest/producers.js';
 import type { ProducerState } from '../ingest/report.js';
 import type { RollbackEntry } from '../rollback/store-entries.js';
-import { encodeBatch, encodeJson, parseBatch, parseJson, RECORD, type Frame } from './frames.js';
+import { Claims } from './claims.js';
+import { encodeBatch, encodeJson, RECORD, type Frame } from './frames.js';
 import { Journal, type JournalFile } from './journal.js';
 import { lockFolder } from './lock.js';
-import { announceRecord, Positions, type AnnounceRecord, type FinishRecord } from './positions.js';
+import { announceRecord, Positions, type FinishRecord } from './positions.js';
+import { capture, flowOf, replayFrame, restoreFrame, type Deciders } from './replay.js';
 import type {
   PutResult,
+  PutRollback,
   Recovery,
   SnapshotSource,
   Store,
+  StoreLog,
   StoreStats,
   StoredBatch,
-  StoredCount,
   StoredLife,
   Taken,
 } from './store.js';
@@ -35,11 +37,6 @@ export interface MemoryStoreOptions {
   readonly log: StoreLog;
 }
 
-export interface StoreLog {
-  warn(fields: object, message: string): void;
-  error(fields: object, message: string): void;
-}
-
 /** A new snapshot is due when the log since the last has this many bytes, or is this old and not empty. */
 const SNAPSHOT_BYTES = 32 * 1024 * 1024;
 const SNAPSHOT_MS = 5 * 60_000;
@@ -51,7 +48,7 @@ const CHECK_MS = 1000;
 const SNAPSHOTS_KEPT = 2;
 
 export class MemoryStore implements Store {
-  private readonly positions: Positions;
+  private readonly deciders: Deciders;
   private journal: Journal | undefined;
   private source: SnapshotSource | undefined;
   private unlock: (() => void) | undefined;
@@ -65,7 +62,7 @@ export class MemoryStore implements Store {
   private gate: Promise<void> | undefined;
 
   constructor(private readonly options: MemoryStoreOptions) {
-    this.positions = new Positions(options.positionsMax);
+    this.deciders = { positions: new Positions(options.positionsMax), claims: new Claims() };
   }
 
   async open(recovery: Recovery, source: SnapshotSource): Promise<void> {
@@ -113,18 +110,22 @@ export class MemoryStore implements Store {
     return value.map(result => ({ ...result, durable }));
   }
 
-  async putRollback(entries: readonly RollbackEntry[]): Promise<boolean> {
-    const { durable } = await this.write(() => {
-      for (const entry of entries) this.append(() => encodeJson(RECORD.ROLLBACK, entry));
-    });
-    return durable;
+  async putRollback(entries: readonly RollbackEntry[]): Promise<PutRollback> {
+    const { value, durable } = await this.write(() =>
+      entries.map(entry => {
+        const stands = this.deciders.claims.take(entry);
+        if (stands) this.append(() => encodeJson(RECORD.ROLLBACK, entry));
+        return stands;
+      }),
+    );
+    return { durable, stands: value };
   }
 
   async announce(cuid: string, proxyId: string, producers: readonly ProducerState[]): Promise<Loss> {
     const { value } = await this.write(() => {
       const record = announceRecord(cuid, proxyId, producers);
       this.append(() => encodeJson(RECORD.ANNOUNCE, record));
-      return this.positions.announce(record);
+      return this.deciders.positions.announce(record);
     });
     return value;
   }
@@ -133,7 +134,7 @@ export class MemoryStore implements Store {
     const { value } = await this.write(() => {
       const record: FinishRecord = { cuid, proxyId, producers };
       this.append(() => encodeJson(RECORD.FINISH, record));
-      return this.positions.finish(record);
+      return this.deciders.positions.finish(record);
     });
     return value;
   }
@@ -141,8 +142,8 @@ export class MemoryStore implements Store {
   stats(): StoreStats {
     return {
       durable: this.journal?.healthy ?? false,
-      positions: this.positions.size,
-      positionsEvicted: this.positions.evicted,
+      positions: this.deciders.positions.size,
+      positionsEvicted: this.deciders.positions.evicted,
       bytes: this.journal?.bytes ?? 0,
       writeErrors: this.writeErrors,
       quarantined: this.quarantined,
@@ -173,7 +174,7 @@ export class MemoryStore implements Store {
   }
 
   private takeBatch(stored: StoredBatch): Step {
-    const step = this.positions.batch(stored);
+    const step = this.deciders.positions.batch(stored);
     const { cuid, proxyId, receivedUs } = stored;
     if (step.fresh) this.append(() => encodeBatch({ cuid, proxyId, receivedUs }, stored.batch.bytes));
     return step;
@@ -183,11 +184,11 @@ export class MemoryStore implements Store {
     const { from, flow } = await this.readSnapshot(journal, recovery);
     const files = await journal.files('journal');
     for (const file of files.filter(file => file.number < from)) {
-      await journal.read(file, frame => this.replay(frame, recovery, true));
+      await journal.read(file, frame => replayFrame(frame, this.deciders, recovery, true));
     }
     if (flow !== undefined) recovery.flow(flow);
     for (const file of files.filter(file => file.number >= from)) {
-      await journal.read(file, frame => this.replay(frame, recovery, false));
+      await journal.read(file, frame => replayFrame(frame, this.deciders, recovery, false));
     }
   }
 
@@ -198,47 +199,10 @@ export class MemoryStore implements Store {
       const frames: Frame[] = [];
       const whole = await journal.read(file, frame => frames.push(frame));
       if (!whole || frames.at(-1)?.type !== RECORD.END) continue;
-      for (const frame of frames) this.restore(frame, recovery);
-      const flow = frames.find(frame => frame.type === RECORD.FLOW);
-      return { from: file.number, flow: flow === undefined ? null : parseJson<unknown>(flow) };
+      for (const frame of frames) restoreFrame(frame, this.deciders, recovery);
+      return { from: file.number, flow: flowOf(frames) };
     }
     return { from: 0 };
-  }
-
-  private restore(frame: Frame, recovery: Recovery): void {
-    if (frame.type === RECORD.LIFE) recovery.life(parseJson<StoredLife>(frame));
-    else if (frame.type === RECORD.COUNT) recovery.count(parseJson<StoredCount>(frame));
-    else if (frame.type === RECORD.TOTALS) recovery.totals(parseJson<unknown>(frame));
-    else if (frame.type === RECORD.ROLLBACK) recovery.rollback(parseJson<RollbackEntry>(frame), true);
-    else if (frame.type === RECORD.SINCE) recovery.countingSince(parseJson<number>(frame));
-    else if (frame.type === RECORD.POSITION) {
-      this.positions.restore(...parseJson<[string, Position]>(frame));
-    }
-  }
-
-  private replay(frame: Frame, recovery: Recovery, counted: boolean): void {
-    if (frame.type === RECORD.BATCH) this.replayBatch(frame, recovery, counted);
-    else if (counted) return;
-    else if (frame.type === RECORD.LIFE) recovery.life(parseJson<StoredLife>(frame));
-    else if (frame.type === RECORD.ROLLBACK) recovery.rollback(parseJson<RollbackEntry>(frame), false);
-    else if (frame.type === RECORD.ANNOUNCE) {
-      const record = parseJson<AnnounceRecord>(frame);
-      recovery.loss(record.cuid, this.positions.announce(record));
-    } else if (frame.type === RECORD.FINISH) {
-      const record = parseJson<FinishRecord>(frame);
-      recovery.loss(record.cuid, this.positions.finish(record));
-    }
-  }
-
-  private replayBatch(frame: Frame, recovery: Recovery, counted: boolean): void {
-    const { header, batch } = parseBatch(frame);
-    const stored: StoredBatch = { ...header, batch: decodeBatch(batch, 'batch') };
-    if (!counted) {
-      const step = this.positions.batch(stored);
-      recovery.loss(header.cuid, step.loss);
-      if (!step.fresh) return;
-    }
-    recovery.batch(stored, counted);
   }
 
   /**
@@ -254,7 +218,7 @@ export class MemoryStore implements Store {
     try {
       await Promise.all(this.unsettled);
       await new Promise(resolve => setImmediate(resolve));
-      const frames = this.capture(source);
+      const frames = capture(source, this.deciders);
       const moved = journal.moveOn();
       this.gate = undefined;
       release();
@@ -268,19 +232,6 @@ export class MemoryStore implements Store {
       release();
       this.lastSnapshotMs = performance.now();
     }
-  }
-
-  private capture(source: SnapshotSource): Buffer[] {
-    const frames: Buffer[] = [];
-    for (const life of source.lives()) frames.push(encodeJson(RECORD.LIFE, life));
-    for (const count of source.counts()) frames.push(encodeJson(RECORD.COUNT, count));
-    frames.push(encodeJson(RECORD.SINCE, source.countingSinceUs()));
-    frames.push(encodeJson(RECORD.TOTALS, source.totals()));
-    frames.push(encodeJson(RECORD.FLOW, source.flow() ?? null));
-    for (const entry of source.rollback()) frames.push(encodeJson(RECORD.ROLLBACK, entry));
-    for (const entry of this.positions.entries()) frames.push(encodeJson(RECORD.POSITION, entry));
-    frames.push(encodeJson(RECORD.END, null));
-    return frames;
   }
 
   private async prune(journal: Journal): Promise<void> {

@@ -12,6 +12,7 @@
 import type { Loss } from '../ingest/producers.js';
 import type { Batch, Counter, ProducerState } from '../ingest/report.js';
 import type { RollbackEntry } from '../rollback/store-entries.js';
+import type { Shared } from './shared.js';
 
 /** One life, as it was last put. Times are us since 1970 by the collector's clock. */
 export interface StoredLife {
@@ -99,7 +100,18 @@ export interface StoredCount {
   readonly durationUsSum: number;
 }
 
-/** Where what was kept is given back at `open`. */
+/** What became of entries of rollback. */
+export interface PutRollback {
+  /** A restart keeps them. */
+  readonly durable: boolean;
+  /** One an entry, in order. False: an entry before it in the log has claimed one of its ids; it is void. */
+  readonly stands: readonly boolean[];
+}
+
+/**
+ * Where what was kept is given back at `open`. A store that several collectors share goes on calling it
+ * while it runs: for the lives, batches (not counted), losses and entries that the others put.
+ */
 export interface Recovery {
   life(life: StoredLife): void;
   count(count: StoredCount): void;
@@ -118,6 +130,12 @@ export interface Recovery {
   rollback(entry: RollbackEntry, counted: boolean): void;
   /** Loss that was found while the batches after the last counts were stored. */
   loss(cuid: string, loss: Loss): void;
+}
+
+export interface StoreLog {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
 }
 
 /** What the owners hold now: asked for when the store wants to start its log afresh. */
@@ -142,10 +160,13 @@ export interface StoreStats {
 }
 
 /**
- * Calls take effect in the order they are made, and promises settle in that order. After `close` every
+ * Calls take effect in the order they are made, and promises settle in that order: all of them in a
+ * store of one collector, those of one proxy (and those of rollback) in a shared one. After `close` every
  * call rejects. A store never throws for what a batch holds: batches are checked before they come.
  */
 export interface Store {
+  /** Absent when no other collector can use what this one stores. */
+  readonly shared?: Shared;
   /** Once, before anything else. Gives back what was kept. */
   open(recovery: Recovery, source: SnapshotSource): Promise<void>;
   /** The latest put of a CUID wins. */
@@ -157,13 +178,17 @@ export interface Store {
    *              known within milliseconds does not wait for a disk, only acknowledgements do. The caller
    *              applies fresh batches in it: what it holds afterwards may become the state that a
    *              restart begins with
+   * @throws Exhausted when too much waits for a store that is away
    */
   putBatches(
     batches: readonly StoredBatch[],
     taken?: (batch: StoredBatch, result: Taken) => void,
   ): Promise<PutResult[]>;
-  /** Settles when they are stored; says whether a restart keeps them. */
-  putRollback(entries: readonly RollbackEntry[]): Promise<boolean>;
+  /**
+   * Settles when they are stored. Entries of one call and of calls one after the other keep their order.
+   * What stands was not there before, and what others put before it has been given to `Recovery`.
+   */
+  putRollback(entries: readonly RollbackEntry[]): Promise<PutRollback>;
   /** A proxy says where its producers are; returns what they dropped since they last said so. */
   announce(cuid: string, proxyId: string, producers: readonly ProducerState[]): Promise<Loss>;
   /** Producers that will not come back; returns what they announced and never sent. */
