@@ -119,7 +119,7 @@ function report(root: Root): void {
   const idleMs = root.config.idleMs as u64;
   wire.start();
   if (link.unary()) {
-    if (!suspects.isCareful() && (news || ms - link.sentMs >= idleMs)) send(root);
+    if (!suspects.isCareful() && (news || link.wonders() || ms - link.sentMs >= idleMs)) send(root);
   } else if (identity.helloDue(root)) {
     greet(root);
   } else if (news || ms - lastStatusMs >= idleMs) {
@@ -207,6 +207,7 @@ class Reply extends wire.ReplySink {
   }
   echo(sentUs: u64): void {
     suspects.answered(sentUs);
+    if (sentUs == lastSentUs) link.caughtUp();
   }
   directive(ptr: usize, size: u32): void {
     directives.accept(ptr, size);
@@ -281,6 +282,7 @@ function takeOver(root: Root): bool {
 export function retire(late: bool): bool {
   const root = speaker;
   if (root === null) return batches.settled() || late;
+  link.stay();
   link.watch();
   const empty = drain();
   const over = empty && batches.settled() && shares.othersIdle();

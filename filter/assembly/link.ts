@@ -15,7 +15,13 @@
 // A failure is: a start that fails, a close by the other side, an answer that is none, silence where an
 // answer is due. Each ends the session (IDLE) or begins another one (UNARY), and puts the next attempt
 // off: by a random part of a pause that doubles from failure to failure, and at least for as long as
-// the collector has asked for.
+// the collector has asked for. No attempt of either kind comes sooner after a failure than half the
+// smallest pause.
+//
+// The proxy chooses an endpoint of the collector's cluster for each stream, so a stream stays with one
+// replica for as long as it lives. It moves when the collector asks for it, and after an hour at the
+// latest: otherwise replicas that were added or restarted would never get their share. A move loses and
+// repeats nothing: no more is sent, what was sent is answered, and then the stream ends.
 import { copy, Text } from './bytes';
 import { jitter, nowMs, spread } from './clock';
 import * as wire from './core/wire';
@@ -34,17 +40,28 @@ enum State {
 /** Without any reply for so long although we spoke, the stream is given up. */
 const SILENCE_MS: u64 = 25000;
 const ACK_MS: u64 = 15000;
-const BACKOFF_MIN_MS: u64 = 500;
+/** First pause after a failure: half of it to all of it. */
+const BACKOFF_MIN_MS: u64 = 1000;
 const BACKOFF_MAX_MS: u64 = 30000;
 /** Three failures within a minute: unary calls until the stream works again. */
 const FALLBACK_FAILURES: u32 = 3;
 const FALLBACK_WINDOW_MS: u64 = 60000;
 const FALLBACK_RETRY_MS: u64 = 60000;
+/** So much sooner at random, so that a fleet whose collector was away does not come back at once. */
+const FALLBACK_SPREAD_MS: u64 = 8000;
+/** Calls that failed work again: then the collector was away, and streams may work too. */
+const RECOVERED_MS: u64 = 2000;
 const UNARY_TIMEOUT_MS: u32 = 5000;
 /** Past its timeout by so much, a call was lost by the proxy itself. */
 const UNARY_OVERDUE_MS: u64 = 10000;
 /** Longest time that the collector may ask us to stay away. */
 const HOLD_MAX_MS: u32 = 600000;
+/** Longest time that it may give us to leave. */
+const MOVE_MAX_MS: u32 = 60000;
+/** A stream that moves waits for its last answers, at most. */
+const LEAVE_MS: u64 = 2000;
+/** A stream lives for half of this to all of it. */
+const AGE_MAX_MS: u64 = 3600000;
 const T_SERVICE = new Text('meshpulse.v1.Ingest');
 const T_REPORT = new Text('Report');
 const T_REPORT_ONCE = new Text('ReportOnce');
@@ -62,8 +79,16 @@ let dueMs: u64 = 0;
 let probeMs: u64 = 0;
 /** The collector has asked not to come before. */
 let holdMs: u64 = 0;
-/** The collector has asked to look for another one then; 0 = no. */
+/** When to look for another collector: by age, or as asked; 0 = never. */
 let moveMs: u64 = 0;
+/** The collector has asked for it: that the stream ends is then no failure of streams. */
+let asked: bool = false;
+/** A message was sent on this stream that has no answer yet. */
+let owed: bool = false;
+/** Calls since the last failure, or since streams were given up, have not been answered. */
+let unanswered: bool = false;
+/** A call has failed since the last one that did not. */
+let away: bool = false;
 let backoffMs: u64 = BACKOFF_MIN_MS;
 let failures: u32 = 0;
 let failuresSinceMs: u64 = 0;
@@ -83,7 +108,13 @@ function streaming(): bool {
 /** A message may be sent now. */
 export function ready(): bool {
   const ms = nowMs();
-  return streaming() || (state == State.UNARY && ms >= dueMs && ms >= holdMs);
+  if (streaming()) return moveMs == 0 || ms < moveMs;
+  return state == State.UNARY && ms >= dueMs && ms >= holdMs;
+}
+
+/** Whether calls work is not known: one should go even if there is no news. */
+export function wonders(): bool {
+  return state == State.UNARY && unanswered;
 }
 
 /** There is no connection, and none that the collector has asked us not to open. */
@@ -99,8 +130,8 @@ export function streamDue(): bool {
 
 /** This VM leads from now on. */
 export function start(): void {
-  dueMs = nowMs();
   if (session.wasCalls()) fallBack();
+  dueMs = nowMs();
 }
 
 /** Opens a stream; false when it cannot start. */
@@ -123,7 +154,9 @@ export function open(root: Root): bool {
   }
   heardMs = nowMs();
   waitingMs = 0;
-  moveMs = 0;
+  moveMs = heardMs + jitter(AGE_MAX_MS);
+  asked = false;
+  owed = false;
   session.renew(false);
   return true;
 }
@@ -143,6 +176,7 @@ export function send(root: Root): void {
   sentMs = ms;
   if (streaming()) {
     if (waitingMs == 0) waitingMs = ms;
+    owed = true;
     host.setEffectiveContext(owner);
     host.grpcSend(token, wire.outPtr(), wire.outSize(), false);
     return;
@@ -176,6 +210,14 @@ export function answered(): void {
   if (state != State.CALLING) return;
   state = State.UNARY;
   token = 0;
+  unanswered = false;
+  if (away) probeMs = heardMs + jitter(RECOVERED_MS);
+  away = false;
+}
+
+/** The last message has its answer, and so has every one before it. */
+export function caughtUp(): void {
+  owed = false;
 }
 
 /** A reply that could not: a call is over with it, a stream is not. */
@@ -184,8 +226,14 @@ export function unreadable(): void {
   giveUp();
 }
 
-/** Does not wait for the answer of a call any longer. */
+/** The last words are due: no move any more. */
+export function stay(): void {
+  moveMs = 0;
+}
+
+/** Does not wait for the answer of a call any longer, nor for a move. */
 export function letGo(): void {
+  stay();
   if (state != State.CALLING) return;
   token = 0;
   state = State.UNARY;
@@ -216,12 +264,19 @@ function failed(): void {
   if (state == State.CALLING) {
     state = State.UNARY;
     dueMs = ms + pause();
+    if (probeMs < dueMs) probeMs = dueMs;
+    unanswered = true;
+    away = true;
     session.renew(true);
     return;
   }
   if (state == State.PROBING) return fallBack();
   state = State.IDLE;
   dueMs = ms + pause();
+  if (asked) {
+    asked = false;
+    return session.end();
+  }
   if (failures == 0 || ms - failuresSinceMs > FALLBACK_WINDOW_MS) {
     failures = 0;
     failuresSinceMs = ms;
@@ -231,12 +286,14 @@ function failed(): void {
   else session.end();
 }
 
-/** To calls at once, and a stream again in a minute. */
+/** To calls after a pause, and a stream again in a minute. */
 function fallBack(): void {
+  const ms = nowMs();
+  if (state == State.PROBING) dueMs = ms + pause();
   state = State.UNARY;
   failures = 0;
-  dueMs = nowMs();
-  probeMs = dueMs + FALLBACK_RETRY_MS;
+  unanswered = true;
+  probeMs = ms + FALLBACK_RETRY_MS - spread(FALLBACK_SPREAD_MS);
   session.renew(true);
 }
 
@@ -260,9 +317,17 @@ export function hold(ms: u32): void {
   holdMs = nowMs() + asked + spread(asked / 4);
 }
 
-/** The collector leaves: reconnect within `ms`; the connection pool then finds another one. */
+/**
+ * The collector leaves: reconnect within `ms`; the proxy then chooses an endpoint anew. It says so with every
+ * reply, but a time once chosen stays unless it would be too late. A quarter is kept for a second attempt:
+ * the endpoint chosen may be the same again.
+ */
 export function move(ms: u32): void {
-  moveMs = nowMs() + jitter((ms > 60000 ? 60000 : ms) as u64);
+  if (!streaming()) return;
+  const within = (ms > MOVE_MAX_MS ? MOVE_MAX_MS : ms) as u64;
+  const now = nowMs();
+  if (!asked || moveMs > now + within) moveMs = now + spread(within - within / 4);
+  asked = true;
 }
 
 /** What time brings: silence, calls without end, and a move. */
@@ -271,7 +336,7 @@ export function watch(): void {
   if (state == State.CALLING && ms - sentMs > UNARY_OVERDUE_MS) return giveUp();
   if (!streaming()) return;
   if ((waitingMs != 0 && ms - waitingMs > ACK_MS) || (sentMs > heardMs && ms - heardMs > SILENCE_MS)) return giveUp();
-  if (moveMs != 0 && ms >= moveMs) close(true);
+  if (moveMs != 0 && ms >= moveMs && (!owed || ms - moveMs >= LEAVE_MS)) close(true);
 }
 
 /** To IDLE, on purpose; a stream may be opened again at once. */
@@ -281,6 +346,7 @@ export function close(abruptly: bool): void {
   state = State.IDLE;
   dueMs = nowMs();
   moveMs = 0;
+  asked = false;
 }
 
 function cancel(abruptly: bool): void {

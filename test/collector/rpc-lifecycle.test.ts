@@ -219,8 +219,10 @@ describe('collector process', function () {
     assert.equal((await fetch(`http://${child.http}/readyz`)).status, 503);
     await Promise.all(
       streams.map(async stream => {
-        const { acks } = (await stream.ask({ batches: [batch(1, rows)] })) as { acks: Plain[] };
+        const { acks, hints } = (await stream.ask({ batches: [batch(1, rows)] })) as { acks: Plain[]; hints: Plain };
         assert.equal(acks[0]!['durable'], true);
+        const leftMs = Number(hints['drainMs']);
+        assert.ok(leftMs > 0 && leftMs < 30_000, `${leftMs} ms are left`);
         stream.call.end();
       }),
     );

@@ -66,7 +66,8 @@ const STREAMS_RETRY_MS = 10_000;
 export class Ingest {
   private readonly sessions = new Set<Session>();
   private readonly streamOf = new Map<Life, Session>();
-  private drainMs = 0;
+  /** By the monotonic clock; undefined = we stay. */
+  private leavingAtMs: number | undefined;
 
   constructor(private readonly parts: IngestParts) {
     parts.registry.on('ended', life => this.onEnded(life));
@@ -135,10 +136,11 @@ export class Ingest {
     }
   }
 
-  /** Tells every stream that we are leaving and to come back within `drainMs`. */
+  /** Tells every stream that we are leaving and to go elsewhere within `drainMs`; later replies tell what is left of it. */
   drain(drainMs: number): void {
-    this.drainMs = drainMs;
-    for (const session of this.sessions) session.peer.tell(this.reply([], this.parts.clock.nowUs(), 0));
+    if (drainMs > 0) this.leavingAtMs = this.parts.clock.monotonicMs() + drainMs;
+    const hints = { drainMs };
+    for (const { peer } of this.sessions) peer.tell({ ...this.reply([], this.parts.clock.nowUs(), 0), hints });
   }
 
   /** Ends every stream that is still there. */
@@ -249,10 +251,16 @@ export class Ingest {
   private reply(acks: Reply['acks'], receivedUs: number, sentUs: number): Reply {
     return {
       acks,
-      ...(this.drainMs > 0 ? { hints: { drainMs: this.drainMs } } : {}),
+      ...this.hints(),
       receivedUnixUs: String(receivedUs),
       echoSentUnixUs: String(sentUs),
     };
+  }
+
+  private hints(): Pick<Reply, 'hints'> {
+    if (this.leavingAtMs === undefined) return {};
+    const leftMs = Math.ceil(this.leavingAtMs - this.parts.clock.monotonicMs());
+    return { hints: { drainMs: Math.max(1, leftMs) } };
   }
 
   private onEnded(life: Life): void {
