@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build build-filter build-ts test test-long soak demo lint proto format bench bench-signal clean distclean
+.PHONY: help setup build build-filter build-ts test test-long soak demo lint proto format bench bench-signal bench-collector clean distclean
 
 FILTER_SOURCES := asconfig.json $(shell find filter/assembly -name '*.ts' 2>/dev/null)
 
@@ -51,6 +51,9 @@ bench: setup build ## CPU and latency of the filter, as a table (takes minutes)
 
 bench-signal: setup build ## failed call to directive elsewhere, beside Redis PUBLISH (three minutes; brings redis-server)
 	@scripts/setup.sh redis && node build/js/bench/signal/main.js
+
+bench-collector: setup build ## CPU of the collector for one event, beside plain gRPC and Go (three minutes; needs Go)
+	@node build/js/bench/collector/main.js
 
 clean: ## remove what was built
 	rm -rf build

@@ -18,11 +18,15 @@ export interface Child {
   readonly lines: Plain[];
 }
 
-/** Starts one on free ports; who starts it ends it. `env`: beside what we have. */
-export async function spawnCollector(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Child> {
+/** Starts one on free ports; who starts it ends it. `env`: beside what we have; `node`: options of Node. */
+export async function spawnCollector(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+  node: readonly string[] = [],
+): Promise<Child> {
   const code = `import { runCollector } from ${JSON.stringify(MAIN)}; process.exit(await runCollector(process.argv.slice(1)));`;
   const all = ['--grpc', '127.0.0.1:0', '--http', '127.0.0.1:0', ...args];
-  const child = spawn(process.execPath, ['--input-type=module', '-e', code, '--', ...all], {
+  const child = spawn(process.execPath, [...node, '--input-type=module', '-e', code, '--', ...all], {
     stdio: ['ignore', 'inherit', 'pipe'],
     env: { ...process.env, ...env },
   });
