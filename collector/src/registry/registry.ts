@@ -280,7 +280,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
 
   /** A life that was given up too early. */
   private revive(life: Life): void {
-    delete life.endedUs;
+    life.endedUs = undefined;
     const span = life.addresses.at(-1);
     if (span !== undefined) delete span.toUs;
     life.clean = false;
