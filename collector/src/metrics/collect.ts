@@ -13,6 +13,7 @@ import { outcomeName, statusAgeMs } from '../rpc/encode.js';
 import type { Clock } from '../clock.js';
 import type { Rollback } from '../rollback/controller.js';
 import { planState } from '../rollback/signals.js';
+import { LOOKED_AT, type Pieces } from '../slices.js';
 import type { Store } from '../store/store.js';
 import type { Emit } from './exporter.js';
 
@@ -34,16 +35,21 @@ export interface MetricParts {
   };
 }
 
-export function collect(parts: MetricParts, emit: Emit): void {
+/** All that there is to tell. What is long comes in pieces; each number is one moment's. */
+export function* collect(parts: MetricParts, emit: Emit): Pieces<void> {
   emit('build_info', [VERSION], 1);
-  collectInstances(parts, emit);
-  for (const counts of parts.counts.all()) collectCounts(counts, emit);
+  yield* collectInstances(parts, emit);
+  for (const counts of parts.counts.all()) {
+    collectCounts(counts, emit);
+    yield;
+  }
   collectLosses(parts, emit);
   collectTransactions(parts, emit);
   collectIngest(parts, emit);
   collectStore(parts, emit);
+  yield;
   collectRollback(parts, emit);
-  collectEdges(parts, emit);
+  yield* collectEdges(parts, emit);
 }
 
 /** What is shown of the instances of one service, summed or at its worst. */
@@ -58,10 +64,13 @@ interface ServiceSum {
 
 const QUEUE_SOURCES = ['', 'app', 'sock', 'pool'];
 
-function collectInstances({ registry, clock }: MetricParts, emit: Emit): void {
+function* collectInstances({ registry, clock }: MetricParts, emit: Emit): Pieces<void> {
   const sums = new Map<string, ServiceSum>();
-  const nowMs = clock.monotonicMs();
-  for (const life of registry.all()) addLife(sums, life, registry.stateOf(life), nowMs);
+  let looked = 0;
+  for (const life of registry.all()) {
+    addLife(sums, life, registry.stateOf(life), clock.monotonicMs());
+    if (++looked % LOOKED_AT === 0) yield;
+  }
   for (const { service, cluster } of registry.expected.all()) addState(sumOf(sums, service, cluster), 'expected');
   for (const { labels, inFlight, queues, reportAgeMs, clockOffsetUs, states } of sums.values()) {
     for (const [state, count] of states) emit('instances', [...labels, state], count);
@@ -70,6 +79,7 @@ function collectInstances({ registry, clock }: MetricParts, emit: Emit): void {
     if (reportAgeMs === undefined) continue;
     emit('report_age_seconds', labels, reportAgeMs / 1000);
     emit('clock_offset_seconds', labels, clockOffsetUs / 1e6);
+    if (++looked % LOOKED_AT === 0) yield;
   }
 }
 
@@ -172,10 +182,12 @@ function collectStore({ store }: MetricParts, emit: Emit): void {
   emit('store_positions_evicted_total', [], stats.positionsEvicted);
 }
 
-function collectEdges({ edges }: MetricParts, emit: Emit): void {
+function* collectEdges({ edges }: MetricParts, emit: Emit): Pieces<void> {
+  let looked = 0;
   for (const { source, sourceWorkload, destination, status, responseFlags, outcome, count } of edges.all()) {
     const response = responseLabels(status, responseFlags, outcome);
     emit('calls_total', [source, sourceWorkload, destination, ...response], count);
+    if (++looked % LOOKED_AT === 0) yield;
   }
 }
 
