@@ -21,6 +21,7 @@ import { defaultPolicy, PolicyFile } from './rollback/policy-source.js';
 import { storyOf } from './rollback/story.js';
 import { PeerLimiter } from './rpc/limits.js';
 import type { ReadParts } from './rpc/parts.js';
+import { ReadGate } from './rpc/read-gate.js';
 import { RpcServer } from './rpc/server.js';
 import { MemoryStore } from './store/memory.js';
 import { Transactions } from './transactions/index.js';
@@ -145,10 +146,11 @@ export async function startCollector({
     transactions,
     rollback,
     countingSinceUs: () => recovered.countingSinceUs,
+    gate: new ReadGate(config.readsMax),
   };
   const rpc = new RpcServer({ ingest, limiter, totals, clock, log }, reads, config, log);
   const exporter: Exporter = new Exporter(config.metricsSeriesMax, emit =>
-    collect({ clock, registry, counts, edges, ingest, totals, store, transactions, rollback }, emit),
+    collect({ clock, registry, counts, edges, ingest, totals, store, transactions, rollback, gate: reads.gate }, emit),
   );
   let ready = false;
   const http = new HttpServer({ reads, metrics: () => exporter.render(), ready: () => ready, log });

@@ -34,6 +34,7 @@ export interface Config {
   readonly streamsMax: number;
   readonly peerStreamsMax: number;
   readonly peerMessagesPerSecond: number;
+  readonly readsMax: number;
   readonly sessionMemoryMax: number;
   readonly drainMs: number;
   /** Sentences about what was adjusted, for the log. */
@@ -103,6 +104,7 @@ function build(valueOf: (name: SettingName) => Value): Config {
     streamsMax: parse('streams-max', range),
     peerStreamsMax: parse('peer-streams-max', range),
     peerMessagesPerSecond: parse('peer-messages-per-second', range),
+    readsMax: parse('reads-max', range),
     sessionMemoryMax: parse('session-memory-max', range),
     drainMs: parse('drain-time', range),
     notes,

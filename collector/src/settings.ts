@@ -105,6 +105,11 @@ export const SETTINGS = {
     default: '2000',
     help: 'Messages from one address, at most; twice as many in a burst.',
   },
+  'reads-max': {
+    kind: count(1, 100_000),
+    default: '200',
+    help: 'Reads of the API in line or under way, at most; more are told when to come back.',
+  },
   'session-memory-max': {
     kind: bytes('1MiB', '1GiB'),
     default: '64MiB',

@@ -1,6 +1,7 @@
 // Registry.GetFlow: the learned graph as messages of the API.
 
 import { timestamp } from '../rpc/encode.js';
+import { atOnce, MADE, type Pieces } from '../slices.js';
 import { edgesOf, type EdgeView, type FlowGraph, type Kind, type Step } from './graph.js';
 
 export interface FlowRequest {
@@ -10,29 +11,48 @@ export interface FlowRequest {
 }
 
 /** Kinds and steps by name; edges by parent, then in the order in which they run. */
-export function getFlow(graph: FlowGraph, request: FlowRequest, nowUs: number): { flows: object[] } {
+export const getFlow = (graph: FlowGraph, request: FlowRequest, nowUs: number): { flows: object[] } =>
+  atOnce(flowPieces(graph, request, nowUs));
+
+/** The same in pieces: one kind can have a hundred thousand edges. */
+export function* flowPieces(graph: FlowGraph, request: FlowRequest, nowUs: number): Pieces<{ flows: object[] }> {
   const { kind = '', windowSeconds = 0 } = request;
   const sinceUs = windowSeconds === 0 ? 0 : nowUs - windowSeconds * 1e6;
   const kinds = [...graph.kinds.values()].filter(known => kind === '' || known.kind === kind);
   const seen = kinds.filter(known => known.lastSeenUs >= sinceUs);
-  return { flows: seen.sort((a, b) => (a.kind < b.kind ? -1 : 1)).map(known => flow(known, sinceUs)) };
+  const flows: object[] = [];
+  for (const known of seen.sort((a, b) => (a.kind < b.kind ? -1 : 1))) flows.push(yield* flow(known, sinceUs));
+  return { flows };
 }
 
-function flow(kind: Kind, sinceUs: number): object {
+function* flow(kind: Kind, sinceUs: number): Pieces<object> {
+  yield;
   const steps = [...kind.steps].filter(([, step]) => step.lastSeenUs >= sinceUs).sort(([a], [b]) => (a < b ? -1 : 1));
   const edges = edgesOf(kind).filter(edge => edge.lastSeenUs >= sinceUs && kind.steps.has(edge.from));
+  yield;
   edges.sort((a, b) => compare(a.from, b.from) || a.order - b.order || compare(a.to, b.to));
+  const shownSteps = yield* each(steps, ([, step]) => [flowStep(step)]);
+  const shownEdges = yield* each(edges, edge => flowEdge(edge, kind));
   return {
     kind: kind.kind,
     transactions: String(kind.transactions),
     transactionsAbstained: String(kind.abstained),
     firstSeen: timestamp(kind.firstSeenUs),
     lastSeen: timestamp(kind.lastSeenUs),
-    steps: steps.map(([, step]) => flowStep(step)),
-    edges: edges.flatMap(edge => flowEdge(edge, kind)),
+    steps: shownSteps,
+    edges: shownEdges,
     singleEntryRatio:
       kind.singles === '' ? 0 : [...kind.singles].filter(one => one === '1').length / kind.singles.length,
   };
+}
+
+function* each<T>(items: readonly T[], make: (item: T) => readonly object[]): Pieces<object[]> {
+  const made: object[] = [];
+  for (const [at, item] of items.entries()) {
+    if (at % MADE === 0) yield;
+    made.push(...make(item));
+  }
+  return made;
 }
 
 function flowStep(step: Step): object {

@@ -8,10 +8,11 @@ import type { ReadParts } from '../rpc/parts.js';
 import { timestamp, type Seconds } from '../rpc/encode.js';
 import { explain, getFlow, getTransaction, listTransactions } from '../rpc/transactions.js';
 import { whoHad } from '../rpc/who-had.js';
-import { toJson } from './json.js';
+import { isPieces, type Pieces } from '../slices.js';
+import { toText } from './json.js';
 
 type Query = Readonly<Record<string, string>>;
-type Answer = (parts: ReadParts, query: Query, id: string) => object;
+type Answer = (parts: ReadParts, query: Query, id: string) => object | Pieces<object>;
 
 interface Route {
   readonly path: RegExp;
@@ -114,17 +115,18 @@ const ROUTES: readonly Route[] = [
 ];
 
 /**
- * Answers a GET below /api/v1.
+ * Answers a GET below /api/v1 with JSON text, in pieces.
  *
  * @param path  behind /api/v1, still percent-encoded
  * @throws InvalidArgument, NotFound as the call itself
  */
-export function answerApi(parts: ReadParts, path: string, search: URLSearchParams): object {
+export function* answerApi(parts: ReadParts, path: string, search: URLSearchParams): Pieces<string> {
   for (const route of ROUTES) {
     const match = route.path.exec(path);
     if (match === null) continue;
     const answer = route.answer(parts, queryOf(search, route.parameters), decode(match[1] ?? ''));
-    return toJson(route.message, answer as Readonly<Record<string, unknown>>);
+    const value = isPieces(answer) ? yield* answer : answer;
+    return yield* toText(route.message, value as Readonly<Record<string, unknown>>);
   }
   throw new NotFound(`there is nothing at /api/v1${path}`);
 }

@@ -2,6 +2,8 @@
 // Fields without presence are always there, at their default if need be; unset optional ones are left out.
 
 import { message } from '../rpc/protos.js';
+import { shortName } from '../rpc/serialized.js';
+import { MADE, type Pieces } from '../slices.js';
 
 interface Field {
   readonly name: string;
@@ -34,16 +36,47 @@ export function toJson(type: string, value: Plain): Plain {
   const descriptor = descriptorOf(type);
   const json: Record<string, unknown> = {};
   for (const field of descriptor.field) {
-    const present = value[field.name];
-    if (field.label === 'LABEL_REPEATED')
-      json[field.name] = ((present ?? []) as unknown[]).map(item => one(field, item));
-    else if (present !== undefined && present !== null) json[field.name] = one(field, present);
-    else if (!hasPresence(descriptor, field)) json[field.name] = defaultOf(field);
+    const found = fieldValue(descriptor, field, value[field.name]);
+    if (found !== undefined) json[field.name] = found;
   }
   return json;
 }
 
-const shortName = (typeName: string): string => typeName.replace(/^\.?(?:meshpulse\.v1\.)?/, '');
+/** The same as text, in pieces where a list is long, at whatever depth. */
+export function* toText(type: string, value: Plain): Pieces<string> {
+  const descriptor = descriptorOf(type);
+  const members: string[] = [];
+  for (const field of descriptor.field) {
+    const present = value[field.name];
+    if (isLong(field, present)) {
+      members.push(`${JSON.stringify(field.name)}:[${yield* itemTexts(shortName(field.typeName), present)}]`);
+      continue;
+    }
+    const found = fieldValue(descriptor, field, present);
+    if (found !== undefined) members.push(`${JSON.stringify(field.name)}:${JSON.stringify(found)}`);
+  }
+  return `{${members.join(',')}}`;
+}
+
+function* itemTexts(type: string, items: readonly Plain[]): Pieces<string> {
+  const texts: string[] = [];
+  for (const item of items) {
+    if (texts.length % MADE === 0) yield;
+    texts.push(yield* toText(type, item));
+  }
+  return texts.join(',');
+}
+
+function isLong({ label, type }: Field, value: unknown): value is readonly Plain[] {
+  return label === 'LABEL_REPEATED' && type === 'TYPE_MESSAGE' && Array.isArray(value) && value.length > MADE;
+}
+
+/** Undefined for what is left out. */
+function fieldValue(descriptor: Descriptor, field: Field, present: unknown): unknown {
+  if (field.label === 'LABEL_REPEATED') return ((present ?? []) as unknown[]).map(item => one(field, item));
+  if (present !== undefined && present !== null) return one(field, present);
+  return hasPresence(descriptor, field) ? undefined : defaultOf(field);
+}
 
 const descriptors = new Map<string, Descriptor>();
 

@@ -3,9 +3,10 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Address } from '../config.js';
-import { ConfigError, statusOf } from '../errors.js';
+import { ConfigError, Exhausted, statusOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { ReadParts } from '../rpc/parts.js';
+import type { Pieces } from '../slices.js';
 import { answerApi } from './api.js';
 
 export interface HttpParts {
@@ -24,6 +25,7 @@ interface Answer {
   readonly code: number;
   readonly contentType: string;
   readonly text: string;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 export class HttpServer {
@@ -57,8 +59,11 @@ export class HttpServer {
   }
 
   private async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { code, contentType, text } = await this.answer(request).catch((error: unknown) => this.refuse(error));
+    const { code, contentType, text, headers } = await this.answer(request, () => response.destroyed).catch(
+      (error: unknown) => this.refuse(error),
+    );
     response.writeHead(code, {
+      ...headers,
       'content-type': contentType,
       'content-length': Buffer.byteLength(text),
       'x-content-type-options': 'nosniff',
@@ -67,7 +72,7 @@ export class HttpServer {
     response.end(request.method === 'HEAD' ? undefined : text);
   }
 
-  private async answer(request: IncomingMessage): Promise<Answer> {
+  private async answer(request: IncomingMessage, over: () => boolean): Promise<Answer> {
     if (request.method !== 'GET' && request.method !== 'HEAD') return json(405, { error: 'only GET is answered here' });
     const target = request.url ?? '/';
     if (target.length > URL_CHARS_MAX)
@@ -77,7 +82,9 @@ export class HttpServer {
     if (path === '/readyz') return this.parts.ready() ? plain(200, 'ok\n') : plain(503, 'not ready\n');
     if (path === '/metrics') return { code: 200, ...(await this.parts.metrics()) };
     if (path.startsWith('/api/v1/')) {
-      return json(200, answerApi(this.parts.reads, path.slice('/api/v1'.length), new URLSearchParams(search)));
+      const { reads } = this.parts;
+      const work = (): Pieces<string> => answerApi(reads, path.slice('/api/v1'.length), new URLSearchParams(search));
+      return jsonText(200, await reads.gate.run(work, over));
     }
     return json(404, { error: `there is nothing at ${path}` });
   }
@@ -85,14 +92,17 @@ export class HttpServer {
   private refuse(error: unknown): Answer {
     const { http, details, known } = statusOf(error);
     if (!known) this.parts.log.error({ err: error }, 'an HTTP request failed');
-    return json(http, { error: details });
+    const retry = error instanceof Exhausted ? { 'retry-after': String(Math.ceil(error.retryAfterMs / 1000)) } : {};
+    return { ...json(http, { error: details }), headers: retry };
   }
 }
 
 const plain = (code: number, text: string): Answer => ({ code, contentType: 'text/plain; charset=utf-8', text });
 
-const json = (code: number, value: object): Answer => ({
+const json = (code: number, value: object): Answer => jsonText(code, JSON.stringify(value));
+
+const jsonText = (code: number, text: string): Answer => ({
   code,
   contentType: 'application/json; charset=utf-8',
-  text: `${JSON.stringify(value)}\n`,
+  text: `${text}\n`,
 });

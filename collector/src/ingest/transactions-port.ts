@@ -1,5 +1,6 @@
 // What the rest of the collector needs of transactions and flow. `transactions/` meets it.
 
+import type { Pieces } from '../slices.js';
 import type { EventColumns } from './columns.js';
 import type { InFlight, InFlightList } from './report.js';
 
@@ -34,11 +35,14 @@ export interface TransactionsPort {
   /** Messages of the API as plain objects; errors are those of errors.ts. */
   get(id: string): object;
   list(request: object): object;
+  /** The same, in pieces; so does flowPieces what getFlow does. */
+  listPieces(request: object): Pieces<object>;
   explain(id: string): object;
   /** Calls back with each Transaction that starts, changes state or ends; returns how to stop. */
   watch(filter: object, onChange: (transaction: object) => void): () => void;
   readonly flow: {
     getFlow(request: object): object;
+    flowPieces(request: object): Pieces<object>;
     snapshot(): unknown;
     restore(state: unknown): void;
   };

@@ -137,6 +137,13 @@ export const CATALOGUE = {
   },
   ingest_refused_total: { type: 'counter', unit: 'messages', labels: ['code'], help: 'Reports refused, by gRPC code.' },
   report_streams: { type: 'gauge', unit: 'streams', labels: [], help: 'Report streams open.' },
+  reads_total: {
+    type: 'counter',
+    unit: 'reads',
+    labels: ['result'],
+    help: 'Reads of the API answered, and refused because reads-max were in line.',
+  },
+  reads_waiting: { type: 'gauge', unit: 'reads', labels: [], help: 'Reads of the API in line or under way.' },
   store_durable: { type: 'gauge', unit: '1', labels: [], help: '1 while what is acknowledged outlives a restart.' },
   store_log_bytes: { type: 'gauge', unit: 'bytes', labels: [], help: 'Bytes in the current log file.' },
   store_write_errors_total: {

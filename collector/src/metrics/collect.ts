@@ -11,6 +11,7 @@ import type { Registry } from '../registry/registry.js';
 import { responseFlagNames } from '../registry/response-flags.js';
 import { outcomeName, statusAgeMs } from '../rpc/encode.js';
 import type { Clock } from '../clock.js';
+import type { ReadGate } from '../rpc/read-gate.js';
 import type { Rollback } from '../rollback/controller.js';
 import { planState } from '../rollback/signals.js';
 import { LOOKED_AT, type Pieces } from '../slices.js';
@@ -26,6 +27,7 @@ export interface MetricParts {
   readonly totals: IngestTotals;
   readonly store: Store;
   readonly rollback: Rollback;
+  readonly gate: ReadGate;
   readonly transactions: {
     readonly size: number;
     /** Events found unlinked so far. */
@@ -47,6 +49,9 @@ export function* collect(parts: MetricParts, emit: Emit): Pieces<void> {
   collectTransactions(parts, emit);
   collectIngest(parts, emit);
   collectStore(parts, emit);
+  emit('reads_total', ['answered'], parts.gate.answered);
+  emit('reads_total', ['refused'], parts.gate.refused);
+  emit('reads_waiting', [], parts.gate.size);
   yield;
   collectRollback(parts, emit);
   yield* collectEdges(parts, emit);

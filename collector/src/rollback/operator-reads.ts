@@ -3,6 +3,7 @@
 import { InvalidArgument, NotFound } from '../errors.js';
 import { microseconds, timestamp } from '../rpc/encode.js';
 import { newestFirst, page, pageSize } from '../rpc/pages.js';
+import type { Pieces } from '../slices.js';
 import type { Rollback } from './controller.js';
 import {
   auditMessage,
@@ -42,20 +43,19 @@ export interface ListRequest {
   readonly pageToken?: string;
 }
 
-export function listVerdicts({ verdicts }: Rollback, request: ListRequest): object {
+export function* listVerdicts({ verdicts }: Rollback, request: ListRequest): Pieces<object> {
   const { states = [], service = '', pageToken = '' } = request;
   for (const state of states) {
     if (!STATES.includes(state)) throw new InvalidArgument('states', state, `one of ${STATES.join(', ')}`);
   }
   const sinceUs = microseconds(request.since) ?? 0;
-  const wanted = [...verdicts.all()].filter(
-    record =>
-      record.decidedUs >= sinceUs &&
-      (service === '' || record.service === service) &&
-      (states.length === 0 || states.includes(stateName(record))),
-  );
-  const keyOf = (record: VerdictRecord): string => `${newestFirst(record.decidedUs)} ${record.id}`;
-  const { items, nextPageToken } = page(wanted, keyOf, pageSize(request.pageSize), pageToken);
+  const wanted = (record: VerdictRecord): boolean =>
+    record.decidedUs >= sinceUs &&
+    (service === '' || record.service === service) &&
+    (states.length === 0 || states.includes(stateName(record)));
+  const keyOf = (record: VerdictRecord): string | undefined =>
+    wanted(record) ? `${newestFirst(record.decidedUs)} ${record.id}` : undefined;
+  const { items, nextPageToken } = yield* page(verdicts.all(), keyOf, pageSize(request.pageSize), pageToken);
   return { verdicts: items.map(verdictMessage), nextPageToken };
 }
 

@@ -1,6 +1,10 @@
 // Registry.ListInstances and Registry.GetInstance
 
 import { InvalidArgument, NotFound, shown } from '../errors.js';
+import type { ExpectedInstance } from '../registry/expected.js';
+import type { Life } from '../registry/life.js';
+import type { Registry } from '../registry/registry.js';
+import { MADE, type Pieces } from '../slices.js';
 import { expectedInstance, instance } from './encode.js';
 import { matches, newestFirst, page, pageSize } from './pages.js';
 import type { ReadParts } from './parts.js';
@@ -15,34 +19,34 @@ export interface ListInstancesRequest {
 
 const STATES = ['LIVE', 'SILENT', 'GONE', 'EXPECTED'].map(state => `INSTANCE_STATE_${state}`);
 
-export function listInstances({ registry, clock }: ReadParts, request: ListInstancesRequest): object {
+export function* listInstances({ registry, clock }: ReadParts, request: ListInstancesRequest): Pieces<object> {
   const { service = '', namespace = '', pageToken = '', states = [] } = request;
   const size = pageSize(request.pageSize);
   for (const state of states) {
     if (!STATES.includes(state)) throw new InvalidArgument('states', state, `one of ${STATES.join(', ')}`);
   }
-  const wanted = (state: string, of: string): boolean =>
-    matches(of, service, namespace) && (states.length === 0 || states.includes(state));
-  const listed: Listed[] = [];
-  for (const life of registry.all()) {
-    if (!wanted(registry.stateOf(life), life.service)) continue;
-    const encode = (): object => instance(life, registry, clock.monotonicMs());
-    listed.push({ key: `${newestFirst(life.firstSeenUs)} ${life.cuid}`, encode });
+  const wanted = (state: () => string, of: string): boolean =>
+    matches(of, service, namespace) && (states.length === 0 || states.includes(state()));
+  const keyOf = (one: Life | ExpectedInstance): string | undefined => {
+    if ('cuidAliases' in one) {
+      if (!wanted(() => registry.stateOf(one), one.service)) return undefined;
+      return `${newestFirst(one.firstSeenUs)} ${one.cuid}`;
+    }
+    if (!wanted(() => 'INSTANCE_STATE_EXPECTED', one.service)) return undefined;
+    return `${newestFirst(one.firstUs)} ${one.cuid} ${one.cluster} ${one.service}`;
+  };
+  const { items, nextPageToken } = yield* page(everyone(registry), keyOf, size, pageToken);
+  const instances: object[] = [];
+  for (const one of items) {
+    if (instances.length % MADE === 0) yield;
+    instances.push('cuidAliases' in one ? instance(one, registry, clock.monotonicMs()) : expectedInstance(one));
   }
-  for (const one of registry.expected.all()) {
-    if (!wanted('INSTANCE_STATE_EXPECTED', one.service)) continue;
-    const key = `${newestFirst(one.firstUs)} ${one.cuid} ${one.cluster} ${one.service}`;
-    listed.push({ key, encode: () => expectedInstance(one) });
-  }
-  const { items, nextPageToken } = page(listed, one => one.key, size, pageToken);
-  return { instances: items.map(one => one.encode()), nextPageToken };
+  return { instances, nextPageToken };
 }
 
-/** A life or an expected instance. */
-interface Listed {
-  /** In the order of which they are listed. */
-  readonly key: string;
-  readonly encode: () => object;
+function* everyone(registry: Registry): Iterable<Life | ExpectedInstance> {
+  yield* registry.all();
+  yield* registry.expected.all();
 }
 
 export function getInstance({ registry, clock }: ReadParts, request: { readonly cuid?: string }): object {

@@ -2,6 +2,7 @@
 
 import type { ServiceCounts } from '../registry/counts.js';
 import type { LifeState } from '../registry/life.js';
+import { LOOKED_AT, MADE, type Pieces } from '../slices.js';
 import { operationCount, timestamp } from './encode.js';
 import { matches, page, pageSize } from './pages.js';
 import type { ReadParts } from './parts.js';
@@ -23,15 +24,20 @@ interface Row {
   queue: number | undefined;
 }
 
-export function listServices(parts: ReadParts, request: ListServicesRequest): object {
+export function* listServices(parts: ReadParts, request: ListServicesRequest): Pieces<object> {
   const { service = '', namespace = '', pageToken = '' } = request;
   const size = pageSize(request.pageSize);
-  const rows = gather(parts, name => matches(name, service, namespace));
-  const { items, nextPageToken } = page(rows, row => `${row.name} ${row.cluster}`, size, pageToken);
-  return { services: items.map(row => encode(row, parts.countingSinceUs())), nextPageToken };
+  const rows = yield* gather(parts, name => matches(name, service, namespace));
+  const { items, nextPageToken } = yield* page(rows, row => `${row.name} ${row.cluster}`, size, pageToken);
+  const services: object[] = [];
+  for (const row of items) {
+    if (services.length % MADE === 0) yield;
+    services.push(encode(row, parts.countingSinceUs()));
+  }
+  return { services, nextPageToken };
 }
 
-function gather(parts: ReadParts, wanted: (service: string) => boolean): Iterable<Row> {
+function* gather(parts: ReadParts, wanted: (service: string) => boolean): Pieces<Iterable<Row>> {
   const rows = new Map<string, Row>();
   const rowOf = (name: string, cluster: string): Row => {
     const key = `${cluster}\0${name}`;
@@ -45,7 +51,9 @@ function gather(parts: ReadParts, wanted: (service: string) => boolean): Iterabl
   for (const counts of parts.counts.all()) {
     if (wanted(counts.service)) rowOf(counts.service, counts.cluster).counts = counts;
   }
+  let looked = 0;
   for (const life of parts.registry.all()) {
+    if (++looked % LOOKED_AT === 0) yield;
     if (!wanted(life.service)) continue;
     const row = rowOf(life.service, life.cluster);
     const state = parts.registry.stateOf(life);

@@ -1,6 +1,7 @@
 // Lists in pages: how many, from where, and what of a namespace. Pure.
 
 import { InvalidArgument } from '../errors.js';
+import { LOOKED_AT, type Pieces } from '../slices.js';
 
 const PAGE_SIZE_DEFAULT = 100;
 const PAGE_SIZE_MAX = 1000;
@@ -22,20 +23,57 @@ export interface Page<T> {
 }
 
 /**
- * One page of `all`, sorted by `keyOf`, smallest first, from behind the token. A token is the key of
- * the last item of the page before, so items that come or go in between shift nothing.
+ * One page of `all`, sorted by `keyOf`, smallest first, from behind the token; what has no key is left
+ * out. A token is the key of the last item of the page before, so items that come or go in between shift
+ * nothing.
  */
-export function page<T>(all: Iterable<T>, keyOf: (item: T) => string, size: number, token: string): Page<T> {
+export function* page<T>(
+  all: Iterable<T>,
+  keyOf: (item: T) => string | undefined,
+  size: number,
+  token: string,
+): Pieces<Page<T>> {
   const after = token === '' ? undefined : parseToken(token);
-  const keyed = [...all].map(item => ({ item, key: keyOf(item) }));
-  const rest = after === undefined ? keyed : keyed.filter(({ key }) => key > after);
-  rest.sort((a, b) => (a.key < b.key ? -1 : 1));
+  const smallest = new Smallest<T>(size + 1);
+  let looked = 0;
+  for (const item of all) {
+    if (++looked % LOOKED_AT === 0) yield;
+    const key = keyOf(item);
+    if (key !== undefined && (after === undefined || key > after)) smallest.add(key, item);
+  }
+  const rest = smallest.sorted();
   const taken = rest.slice(0, size);
   const more = rest.length > size;
   return {
     items: taken.map(({ item }) => item),
     nextPageToken: more ? Buffer.from(JSON.stringify(taken.at(-1)!.key)).toString('base64url') : '',
   };
+}
+
+interface Keyed<T> {
+  readonly key: string;
+  readonly item: T;
+}
+
+/** The `size` smallest of what is added, one a key, without sorting or holding the rest. */
+class Smallest<T> {
+  private found: Keyed<T>[] = [];
+  /** Nothing above this is among them. */
+  private bound: string | undefined;
+
+  constructor(private readonly size: number) {}
+
+  add(key: string, item: T): void {
+    if (this.bound !== undefined && key >= this.bound) return;
+    if (this.found.push({ key, item }) < 2 * this.size) return;
+    this.found = this.sorted();
+    if (this.found.length === this.size) this.bound = this.found.at(-1)!.key;
+  }
+
+  sorted(): Keyed<T>[] {
+    const sorted = this.found.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
+    return sorted.filter(({ key }, at) => key !== sorted[at - 1]?.key).slice(0, this.size);
+  }
 }
 
 function parseToken(token: string): string {

@@ -5,6 +5,7 @@ import type { Counts } from '../registry/counts.js';
 import type { Rollback } from '../rollback/controller.js';
 import type { Registry } from '../registry/registry.js';
 import type { TransactionsPort } from '../ingest/transactions-port.js';
+import type { ReadGate } from './read-gate.js';
 
 export interface ReadParts {
   readonly clock: Clock;
@@ -13,4 +14,5 @@ export interface ReadParts {
   readonly transactions: TransactionsPort;
   readonly rollback: Rollback;
   readonly countingSinceUs: () => number;
+  readonly gate: ReadGate;
 }

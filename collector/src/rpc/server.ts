@@ -11,7 +11,7 @@ import {
 import { ReflectionService } from '@grpc/reflection';
 import { HealthImplementation } from 'grpc-health-check';
 import type { Address } from '../config.js';
-import { ConfigError, statusOf } from '../errors.js';
+import { ConfigError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Rollback } from '../rollback/controller.js';
 import { ack, kill, override, trigger } from '../rollback/operator-changes.js';
@@ -20,7 +20,9 @@ import { getInstance, listInstances } from './instances.js';
 import { listServices } from './list-services.js';
 import type { ReadParts } from './parts.js';
 import { PACKAGE, reflectedDefinitions, service, SERVICES, withRawRequests } from './protos.js';
+import { reading, refused, type Answer } from './reading.js';
 import { report, reportOnce, type ReportParts } from './report.js';
+import { withPreparedAnswers } from './serialized.js';
 import { explain, getFlow, getTransaction, listTransactions, watchTransactions } from './transactions.js';
 import { watchStatus } from './watch-status.js';
 import { watchSignals, type WatchSignalsRequest } from './rollback.js';
@@ -53,8 +55,7 @@ export class RpcServer {
       'grpc.keepalive_time_ms': KEEPALIVE_MS,
       'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
     });
-    const read = <Q>(answer: (parts: ReadParts, request: Q) => object): handleUnaryCall<Q, object> =>
-      unary(reads, answer, log);
+    const read = <Q>(type: string, answer: Answer<Q>): handleUnaryCall<Q, object> => reading(reads, type, answer, log);
     const stream = <Q>(
       answer: (parts: ReadParts, call: ServerWritableStream<Q, object>) => void,
     ): handleServerStreamingCall<Q, object> => streaming(reads, answer, log);
@@ -64,25 +65,27 @@ export class RpcServer {
       Report: report.bind(undefined, reports),
       ReportOnce: reportOnce.bind(undefined, reports),
     });
-    this.server.addService(service('Registry'), {
-      ListServices: read(listServices),
-      ListInstances: read(listInstances),
-      GetInstance: read(getInstance),
-      WhoHad: read(whoHad),
+    this.server.addService(withPreparedAnswers(service('Registry')), {
+      ListServices: read('ListServicesResponse', listServices),
+      ListInstances: read('ListInstancesResponse', listInstances),
+      GetInstance: read('Instance', getInstance),
+      WhoHad: read('WhoHadResponse', whoHad),
       WatchStatus: stream(watchStatus),
-      GetFlow: read(getFlow),
+      GetFlow: read('GetFlowResponse', getFlow),
     });
-    this.server.addService(service('Transactions'), {
-      Get: read(getTransaction),
-      List: read(listTransactions),
-      Explain: read(explain),
+    this.server.addService(withPreparedAnswers(service('Transactions')), {
+      Get: read('Transaction', getTransaction),
+      List: read('ListTransactionsResponse', listTransactions),
+      Explain: read('Explanation', explain),
       Watch: stream(watchTransactions),
     });
-    this.server.addService(service('Rollback'), {
-      List: read(({ rollback }, request: ListRequest) => listVerdicts(rollback, request)),
-      GetPlan: read(({ rollback }, request: { id?: string }) => getPlan(rollback, request)),
-      GetLedger: read(({ rollback }, request: Parameters<typeof getLedger>[1]) => getLedger(rollback, request)),
-      GetPolicy: read(({ rollback }) => getPolicy(rollback)),
+    this.server.addService(withPreparedAnswers(service('Rollback')), {
+      List: read('ListRollbacksResponse', ({ rollback }, request: ListRequest) => listVerdicts(rollback, request)),
+      GetPlan: read('Plan', ({ rollback }, request: { id?: string }) => getPlan(rollback, request)),
+      GetLedger: read('Ledger', ({ rollback }, request: Parameters<typeof getLedger>[1]) =>
+        getLedger(rollback, request),
+      ),
+      GetPolicy: read('PolicyView', ({ rollback }) => getPolicy(rollback)),
       Trigger: act(trigger),
       Ack: act(ack),
       Override: act(override),
@@ -128,20 +131,6 @@ export class RpcServer {
   }
 }
 
-function unary<Q>(
-  parts: ReadParts,
-  answer: (parts: ReadParts, request: Q) => object,
-  log: Logger,
-): handleUnaryCall<Q, object> {
-  return (call: ServerUnaryCall<Q, object>, done) => {
-    try {
-      done(null, answer(parts, call.request));
-    } catch (error) {
-      done(refused(error, call.getPath(), log));
-    }
-  };
-}
-
 function acting<Q>(
   { rollback }: ReadParts,
   work: (rollback: Rollback, request: Q) => Promise<object>,
@@ -167,10 +156,4 @@ function streaming<Q>(
       call.emit('error', refused(error, call.getPath(), log));
     }
   };
-}
-
-function refused(error: unknown, path: string, log: Logger): { code: number; details: string } {
-  const { code, details, known } = statusOf(error);
-  if (!known) log.error({ err: error, path }, 'a call failed');
-  return { code, details };
 }

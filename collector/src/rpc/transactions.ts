@@ -3,6 +3,7 @@
 import type { ServerWritableStream } from '@grpc/grpc-js';
 import { InvalidArgument } from '../errors.js';
 import type { Registry } from '../registry/registry.js';
+import { LOOKED_AT, type Pieces } from '../slices.js';
 import { microseconds, timestamp } from './encode.js';
 import { pageSize } from './pages.js';
 import type { ReadParts } from './parts.js';
@@ -42,28 +43,33 @@ export function explain({ transactions }: ReadParts, request: { readonly id?: st
   return transactions.explain(checkId(request.id));
 }
 
-export function listTransactions({ transactions, registry }: ReadParts, request: ListTransactionsRequest): object {
+export function* listTransactions(
+  { transactions, registry }: ReadParts,
+  request: ListTransactionsRequest,
+): Pieces<object> {
   checkStates(request.states);
   const olderThanUs = microseconds(request.olderThan);
   if (olderThanUs !== undefined && olderThanUs < 0) {
     throw new InvalidArgument('older_than', `${olderThanUs / 1e6}s`, '0s or more');
   }
-  const answer = transactions.list({ ...request, pageSize: pageSize(request.pageSize) });
-  const listedAfterMs = inFlightMsMax(registry);
+  const answer = yield* transactions.listPieces({ ...request, pageSize: pageSize(request.pageSize) });
+  const listedAfterMs = yield* inFlightMsMax(registry);
   return listedAfterMs === 0 ? answer : { ...answer, runningKnownAfter: timestamp(listedAfterMs * 1000) };
 }
 
 /** The age from which every live instance lists a request that runs; 0 when none says. */
-function inFlightMsMax(registry: Registry): number {
+function* inFlightMsMax(registry: Registry): Pieces<number> {
   let ms = 0;
+  let looked = 0;
   for (const life of registry.activeLives) {
+    if (++looked % LOOKED_AT === 0) yield;
     if (registry.stateOf(life) === 'INSTANCE_STATE_LIVE') ms = Math.max(ms, life.reportInFlightMs);
   }
   return ms;
 }
 
-export function getFlow({ transactions }: ReadParts, request: GetFlowRequest): object {
-  return transactions.flow.getFlow(request);
+export function getFlow({ transactions }: ReadParts, request: GetFlowRequest): Pieces<object> {
+  return transactions.flow.flowPieces(request);
 }
 
 export function watchTransactions(

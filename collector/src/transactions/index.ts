@@ -7,7 +7,7 @@
 import { randomInt } from 'node:crypto';
 import type { Clock } from '../clock.js';
 import { NotFound, shown } from '../errors.js';
-import { getFlow, type FlowRequest } from '../flow/get-flow.js';
+import { flowPieces, getFlow, type FlowRequest } from '../flow/get-flow.js';
 import { FlowGraph } from '../flow/graph.js';
 import { learn } from '../flow/learn.js';
 import { restoreTo, snapshotOf } from '../flow/snapshot.js';
@@ -17,6 +17,7 @@ import type { InstanceRef, RowBatch, TransactionsPort } from '../ingest/transact
 import type { StoryLine } from '../rollback/story.js';
 import { viewOf, type View } from '../rollback/view.js';
 import { timestamp } from '../rpc/encode.js';
+import { atOnce, type Pieces } from '../slices.js';
 import { explain } from './explain.js';
 import { candidates, hexOfId, type Id } from './ids.js';
 import { Intake } from './intake.js';
@@ -124,6 +125,7 @@ export class Transactions implements TransactionsPort {
     };
     this.flow = {
       getFlow: (request: FlowRequest) => getFlow(this.graph, request, this.clock.nowUs()),
+      flowPieces: (request: FlowRequest) => flowPieces(this.graph, request, this.clock.nowUs()),
       snapshot: () => this.snapshot(),
       restore: state => this.restore(state),
     };
@@ -218,7 +220,12 @@ export class Transactions implements TransactionsPort {
 
   /** @throws InvalidArgument when the page token is none of ours */
   list(request: ListRequest): object {
-    const { transactions, nextPageToken, sinceUs } = list(this.table, request, this.clock.nowUs());
+    return atOnce(this.listPieces(request));
+  }
+
+  /** The same in pieces. */
+  *listPieces(request: ListRequest): Pieces<object> {
+    const { transactions, nextPageToken, sinceUs } = yield* list(this.table, request, this.clock.nowUs());
     const failedOnly = request.states?.length === 1 && request.states[0] === 'TRANSACTION_STATE_FAILED';
     const reachUs = this.reachUs(failedOnly ? this.options.retainFailedMs : this.options.retainMs);
     return {

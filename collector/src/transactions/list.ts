@@ -4,6 +4,7 @@ import { InvalidArgument } from '../errors.js';
 import { serviceOfHost } from '../registry/counts.js';
 import { microseconds } from '../rpc/encode.js';
 import { matches } from '../rpc/pages.js';
+import { LOOKED_AT, type Pieces } from '../slices.js';
 import type { Table } from './table.js';
 import type { Transaction } from './transaction.js';
 
@@ -34,21 +35,24 @@ export interface Listed {
 }
 
 /** @throws InvalidArgument when the page token is none of ours */
-export function list(table: Table, request: ListRequest, nowUs: number): Listed {
+export function* list(table: Table, request: ListRequest, nowUs: number): Pieces<Listed> {
   const { pageSize = PAGE_SIZE, pageToken = '' } = request;
   const sinceUs = microseconds(request.since);
   const olderThanUs = microseconds(request.olderThan);
   const after = pageToken === '' ? undefined : parseToken(pageToken);
   const page = new Newest(pageSize + 1);
+  let looked = 0;
   for (const transaction of table.all()) {
+    if (++looked % LOOKED_AT === 0) yield;
     if (after !== undefined && compare(transaction, after) <= 0) continue;
     if (olderThanUs !== undefined && transaction.beginUs > nowUs - olderThanUs) continue;
     if (sinceUs !== undefined && (transaction.endUs ?? nowUs) < sinceUs) continue;
     if (page.wants(transaction) && passes(table, transaction, request)) page.add(transaction);
   }
   const found = page.sorted();
-  const transactions = found.slice(0, pageSize);
-  const last = transactions.at(-1);
+  const last = found[pageSize - 1];
+  // One may have gone, or become part of another, while others were looked at.
+  const transactions = found.slice(0, pageSize).filter(one => table.current(one) === one);
   return { transactions, nextPageToken: found.length > pageSize && last !== undefined ? token(last) : '', sinceUs };
 }
 
