@@ -43,6 +43,8 @@ let queueToken: u32 = 0;
 // Exact counts while rows are thinned.
 const COUNTS: usize = memory.data(4096, 16); // COUNTS_MAX x 32: operation, status, responseFlags, flags u32; count, durationUs u64
 let countRows: u32 = 0;
+/** The rows that wait are counted exactly besides, and have weights. */
+let exact: bool = false;
 
 /** A cleared row to fill, or null when nothing is reported. Give it back with `commit`. */
 export function newRow(): usize {
@@ -77,8 +79,15 @@ export function commit(urgent: bool): void {
   else if (urgent && unacked() < UNACKED_MAX / 2) flush();
 }
 
-/** An event that gets no row is counted exactly all the same. */
-export function countOnly(operation: u32, statusBits: u32, responseFlags: u32, flags: u32, durationUs: u32): void {
+/** From now on rows are thinned, or no longer: a batch is of one kind, as its counts are those of all its events. */
+export function thin(on: bool): void {
+  if (on == exact) return;
+  flush();
+  exact = on;
+}
+
+/** While rows are thinned, each event is counted, whether it gets one or not. */
+export function countExactly(operation: u32, statusBits: u32, responseFlags: u32, flags: u32, durationUs: u32): void {
   for (let i: u32 = 0; i < countRows; i++) {
     const at = COUNTS + i * 32;
     if (load<u32>(at) == operation && load<u32>(at, 4) == statusBits && load<u32>(at, 8) == responseFlags && load<u32>(at, 12) == flags) {
@@ -88,6 +97,8 @@ export function countOnly(operation: u32, statusBits: u32, responseFlags: u32, f
     }
   }
   if (shares.crowded) return;
+  // Before, not after: a row and its count go with the same batch.
+  if (countRows >= COUNTS_MAX) flush();
   const at = COUNTS + countRows * 32;
   store<u32>(at, operation);
   store<u32>(at, statusBits, 4);
@@ -97,7 +108,6 @@ export function countOnly(operation: u32, statusBits: u32, responseFlags: u32, f
   store<u64>(at, durationUs, 24);
   countRows++;
   shares.hold(shares.H_ROWS, nowMs());
-  if (countRows >= COUNTS_MAX) flush();
 }
 
 function unacked(): u64 {

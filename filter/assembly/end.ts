@@ -2,7 +2,7 @@
 import { parsed, parseDecimal, Text } from './bytes';
 import * as batches from './batches';
 import { clock, nowMs, nowNs, wallAt } from './clock';
-import { EVENTS_ALL, EVENTS_FAILURES, ROLE_FULL } from './config';
+import { ROLE_FULL } from './config';
 import * as h from './core/headers';
 import * as names from './core/names';
 import * as trace from './core/trace';
@@ -18,9 +18,9 @@ import { retryFlags } from './refuse';
 import { orderExpected, reporting, Root, sideOf } from './roots';
 import * as status from './status';
 import {
-  B_IN_MESH, B_LOGGED, B_ORDERED, B_PRIVATE, B_REFUSED, B_REFUSED_BEHIND, B_ROUTER_COUNTS, B_SEEN, B_STAMP, EDGE, F_CALL, F_ENTRY, F_EXTERNAL, F_GRPC, F_LOCAL_REPLY, F_NO_RETRIES, F_RETRY_REFUSED, F_STREAM, F_UNSEEN, F_WITHHELD, F_WOULD_REFUSE, find, INBOUND, OUTBOUND, settle, Stream,
+  B_BEGAN, B_IN_MESH, B_LOGGED, B_ORDERED, B_PRIVATE, B_REFUSED, B_REFUSED_BEHIND, B_ROUTER_COUNTS, B_SEEN, B_STAMP, EDGE, F_CALL, F_ENTRY, F_EXTERNAL, F_GRPC, F_LOCAL_REPLY, F_NO_RETRIES, F_RETRY_REFUSED, F_STREAM, F_UNSEEN, F_WITHHELD, F_WOULD_REFUSE, find, INBOUND, OUTBOUND, settle, Stream,
 } from './streams';
-import { sampled, weightOf } from './thinning';
+import * as thinning from './thinning';
 
 const O_OK: u32 = 1;
 const O_FAILED: u32 = 2;
@@ -167,16 +167,16 @@ function row(s: Stream, root: Root, call: bool, outcome: u32, status: u32, respo
   const operation = call ? s.callOperation : s.operation;
   const bits = flags | (outcome << 16) | (s.source << 20) | ((call ? attempts : 0) << 24);
   const config = root.config;
+  // The end of a doomed transaction's entry ends its directives: the next request under its id is another one.
+  const ends = !call && (flags & F_ENTRY) != 0 && doomed.doomOf(s.keyHi, s.keyLo, s.requestHi, s.requestLo, nowMs()) !== null;
   let weight: u32 = 0;
-  if (config.events != EVENTS_ALL) {
+  const thins = thinning.thins();
+  batches.thin(thins);
+  if (thins) {
     // Exact counts leave out the attempts: a total per (operation, status, flags) must stay small.
-    batches.countOnly(operation, status, responseFlags, bits & 0x000fffff, duration);
-    if (config.events == EVENTS_FAILURES) {
-      if (outcome != O_FAILED) return;
-    } else {
-      if (!sampled(s.keyHi ^ s.keyLo, config.ratio)) return;
-      weight = weightOf(s.keyHi ^ s.keyLo, config.ratio);
-    }
+    batches.countExactly(operation, status, responseFlags, bits & 0x000fffff, duration);
+    weight = thinning.weigh(s.keyHi ^ s.keyLo, config, outcome == O_FAILED, ends || (s.bits & B_BEGAN) != 0);
+    if (weight == 0) return;
   }
   const at = batches.newRow();
   if (at == 0) return;
@@ -205,8 +205,6 @@ function row(s: Stream, root: Root, call: bool, outcome: u32, status: u32, respo
     r.responseBytes = saturate(host.getNumber(P_RESPONSE_BYTES.ptr, P_RESPONSE_BYTES.size, 0));
   }
   if (config.plainIds && s.source == trace.KEY_HEADER && host.getHeader(host.REQUEST_HEADERS, root.transactionHeader.ptr, root.transactionHeader.size) == host.OK) batches.rowText(r, host.dataPtr, host.dataSize);
-  // The end of a doomed transaction's entry ends its directives: the next request under its id is another one.
-  const ends = !call && (flags & F_ENTRY) != 0 && doomed.doomOf(s.keyHi, s.keyLo, s.requestHi, s.requestLo, nowMs()) !== null;
   batches.commit(outcome == O_FAILED || ends);
 }
 

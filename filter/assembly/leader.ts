@@ -212,8 +212,9 @@ class Reply extends wire.ReplySink {
   directive(ptr: usize, size: u32): void {
     directives.accept(ptr, size);
   }
-  hints(ms: u32, drainMs: u32, retryAfterMs: u32): void {
+  hints(ms: u32, drainMs: u32, retryAfterMs: u32, sampleRatio: f64): void {
     if (ms >= 100 && ms <= 60000) shares.wantInterval(ms, nowMs() + WISH_MS);
+    if (sampleRatio >= 0 && sampleRatio <= 1) shares.wantRatio(sampleRatio as f32, nowMs() + WISH_MS);
     if (drainMs > 0) link.move(drainMs);
     if (retryAfterMs > 0) link.hold(retryAfterMs);
   }

@@ -1,13 +1,14 @@
 // What runs now: requests older than report.inFlightMs are told while they run.
 import * as batches from './batches';
 import { nowMs, nowNs } from './clock';
-import { EVENTS_ALL, ROLLBACK_OFF } from './config';
+import { ROLLBACK_OFF } from './config';
 import * as directive from './core/directive';
 import * as names from './core/names';
 import * as wire from './core/wire';
 import * as host from './host';
 import { reporting, Root } from './roots';
 import { own } from './shares';
+import * as thinning from './thinning';
 import { B_BEGAN, B_CALL, B_EVENT, B_LISTED, F_CALL, F_ENTRY, oldest, Stream } from './streams';
 
 const LIST_MAX: u32 = 256;
@@ -102,12 +103,12 @@ let quickRoot: u32 = 0;
 
 /** Where rows are thinned nothing is decided, and who is told of a begin may never hear of the end. */
 function ends(s: Stream): bool {
-  return changetype<Root>(s.root).config.events == EVENTS_ALL;
+  return thinning.complete(changetype<Root>(s.root).config);
 }
 
 /** An entry request has begun: from now on ticks come more often, until it is told or over. */
 export function entryBegan(root: Root): void {
-  if (quickRoot != 0 || !reporting || root.config.rollbackMode == ROLLBACK_OFF || root.config.events != EVENTS_ALL) return;
+  if (quickRoot != 0 || !reporting || root.config.rollbackMode == ROLLBACK_OFF || !thinning.complete(root.config)) return;
   quickRoot = root.id;
   host.setTickPeriod(QUICK_MS);
 }

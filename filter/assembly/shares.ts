@@ -10,10 +10,12 @@
 //   8   leader u64     producer id
 //   16  lease u64      monotonic ms at which the leader's lease ends
 //   24  interval u32   the collector's wish, ms; 0 = none
-//   32  until u64      monotonic ms at which the wish ends
+//   28  ratio f32      its wish for the share of transactions with rows
+//   32  until u64      monotonic ms at which the wish for an interval ends
 //   40  ports u16 x 16: where the instance was seen to listen
 //   72  counters u64 x 6: what all VMs, also those that are gone, could not do; see doubts.ts
-//   120 entries, 128 bytes each:
+//   120 until u64      monotonic ms at which the wish for a share ends
+//   128 entries, 128 bytes each:
 //       0 id u64 · 8 stamp (monotonic ms) u64 · 16 next seq u64 · 24 acked seq u64 · 32 dropped u64
 //       40 batched u64 · 48 in flight u32 · 52 calls u32 · 56 streams u32 · 60 requests u32
 //       64 failures u32 · 68 wait p50 ms u32 · 72 duration p50 us u32 · 76 queue u32 · 80 queue stamp u64
@@ -25,7 +27,8 @@ import * as host from './host';
 /** What doubts.ts counts. */
 export const COUNTERS: u32 = 6;
 const COUNTERS_AT: u32 = 72;
-const HEADER: u32 = COUNTERS_AT + COUNTERS * 8;
+const RATIO_UNTIL_AT: u32 = COUNTERS_AT + COUNTERS * 8;
+const HEADER: u32 = RATIO_UNTIL_AT + 8;
 const ENTRY: u32 = 128;
 /** VMs of one process that take part; further ones stamp and count only for themselves, and report nothing. */
 export const VMS_MAX: u32 = 128;
@@ -38,8 +41,8 @@ export const UNKNOWN: u32 = 0xffffffff;
 export const APP_FRESH_MS: u64 = 30000;
 
 /** The number is that of the layout: another version of the filter keeps a table of its own. */
-const KEY = new Text('meshpulse.vms.2');
-const TABLE: usize = memory.data(16504, 16);
+const KEY = new Text('meshpulse.vms.3');
+const TABLE: usize = memory.data(16512, 16);
 const CAS_TRIES: u32 = 8;
 
 // Bits of Share.holds: what the VM has not handed over.
@@ -94,6 +97,9 @@ export let leaseMs: u64 = 0;
 /** The interval that the collector wishes, ms, and until when. */
 export let wish: u32 = 0;
 export let wishUntilMs: u64 = 0;
+/** The share of transactions whose rows it wishes, 0..1, and until when. */
+export let ratio: f32 = 1;
+export let ratioUntilMs: u64 = 0;
 /** Best-known word of the application, from any VM. */
 export let queue: u32 = UNKNOWN;
 export let queueMs: u64 = 0;
@@ -221,6 +227,16 @@ export function wantInterval(ms: u32, untilMs: u64): void {
   newWishUntilMs = untilMs;
 }
 
+let setRatio: bool = false;
+let newRatio: f32 = 1;
+let newRatioUntilMs: u64 = 0;
+
+export function wantRatio(value: f32, untilMs: u64): void {
+  setRatio = true;
+  newRatio = value;
+  newRatioUntilMs = untilMs;
+}
+
 // Acks that the leader passes on: producer id, seq.
 const ACKS: usize = memory.data(2048, 16);
 let ackCount: u32 = 0;
@@ -251,6 +267,7 @@ export function sync(nowMs: u64): void {
       setSession = false;
       setLease = false;
       setWish = false;
+      setRatio = false;
       ackCount = 0;
       memory.copy(MERGED, COUNTED, COUNTERS * 8);
     }
@@ -268,6 +285,10 @@ function merge(nowMs: u64): void {
   if (setWish) {
     store<u32>(TABLE, newWish, 24);
     store<u64>(TABLE, newWishUntilMs, 32);
+  }
+  if (setRatio) {
+    store<f32>(TABLE, newRatio, 28);
+    store<u64>(TABLE + RATIO_UNTIL_AT, newRatioUntilMs);
   }
   if (setSession && load<u64>(TABLE, 8) == own.id) store<u64>(TABLE, newSession);
 }
@@ -365,6 +386,8 @@ function digest(nowMs: u64): void {
   leaseMs = load<u64>(TABLE, 16);
   wish = load<u32>(TABLE, 24);
   wishUntilMs = load<u64>(TABLE, 32);
+  ratio = load<f32>(TABLE, 28);
+  ratioUntilMs = load<u64>(TABLE + RATIO_UNTIL_AT);
   othersInFlight = 0;
   othersCalls = 0;
   othersStreams = 0;

@@ -17,6 +17,7 @@ import { createRoot, lookForOrder, reporter, reporting, Root, rootOf, roots, set
 import * as shares from './shares';
 import { own, UNKNOWN } from './shares';
 import * as status from './status';
+import { lookForThinning } from './thinning';
 
 /** How often a VM looks after itself, ms. */
 export const TICK_MS: u64 = 200;
@@ -69,6 +70,7 @@ export function configure(id: u32, size: u32): void {
   root.orderMissed = 0;
   root.portLooks = 0;
   lookForOrder();
+  lookForThinning();
   identity.life();
   identity.declare();
   doubts.noteFaults(root);
@@ -132,6 +134,7 @@ export function rootDone(id: u32): bool {
   if (root === null) return true;
   root.dead = true;
   lookForOrder();
+  lookForThinning();
   const next = reporter();
   if (next !== null) {
     leader.leaveRoot(id, next);

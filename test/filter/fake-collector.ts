@@ -179,6 +179,13 @@ export class FakeCollector implements GrpcRemote {
   private store(batch: Batch): void {
     assert.notEqual(batch.producer, '0', 'a batch without producer');
     assert.ok(Number(batch.seq) >= 1, `batch number ${batch.seq}`);
+    if (batch.events !== null) {
+      const rows = rowsOf(batch.events);
+      assert.ok(
+        rows.every(row => row.weight >= 1),
+        `a row of batch ${batch.seq} stands for nothing`,
+      );
+    }
     let batches = this.batches.get(batch.producer);
     if (batches === undefined) this.batches.set(batch.producer, (batches = new Map<number, Batch>()));
     const seq = Number(batch.seq);

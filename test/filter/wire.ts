@@ -132,7 +132,7 @@ export interface Directive {
 export interface ReportReply {
   acks?: { producer: string; seq: string; durable?: boolean }[];
   directives?: Directive[];
-  hints?: { intervalMs?: number; drainMs?: number; retryAfterMs?: number };
+  hints?: { intervalMs?: number; drainMs?: number; retryAfterMs?: number; sampleRatio?: number };
   receivedUnixUs?: string;
   echoSentUnixUs?: string;
 }

@@ -40,7 +40,7 @@ export interface IngestParts {
 export interface Reply {
   readonly acks: readonly { producer: string; seq: string; durable: boolean }[];
   readonly directives?: readonly Directive[];
-  readonly hints?: { intervalMs?: number; drainMs?: number; retryAfterMs?: number };
+  readonly hints?: { intervalMs?: number; drainMs?: number; retryAfterMs?: number; sampleRatio?: number };
   readonly receivedUnixUs: string;
   readonly echoSentUnixUs: string;
 }

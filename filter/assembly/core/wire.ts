@@ -284,7 +284,8 @@ export abstract class ReplySink {
   abstract echo(sentUs: u64): void;
   /** Not yet read, and not yet believed. */
   abstract directive(ptr: usize, size: u32): void;
-  abstract hints(intervalMs: u32, drainMs: u32, retryAfterMs: u32): void;
+  /** `sampleRatio`: NaN = no wish. */
+  abstract hints(intervalMs: u32, drainMs: u32, retryAfterMs: u32, sampleRatio: f64): void;
 }
 
 /** False when the bytes are no ReportReply; what was understood before the fault has been told. */
@@ -327,15 +328,17 @@ function readHints(ptr: usize, size: u32, sink: ReplySink): void {
   let interval: u32 = 0;
   let drain: u32 = 0;
   let retry: u32 = 0;
+  let ratio: f64 = NaN;
   reader.open(ptr, size);
   while (reader.more()) {
     const tag = reader.varint();
     if (tag == 8) interval = reader.varint() as u32;
     else if (tag == 16) drain = reader.varint() as u32;
     else if (tag == 24) retry = reader.varint() as u32;
+    else if (tag == 33) ratio = reinterpret<f64>(reader.fixed64());
     else reader.skip((tag & 7) as u32);
   }
-  if (reader.fine()) sink.hints(interval, drain, retry);
+  if (reader.fine()) sink.hints(interval, drain, retry, ratio);
 }
 
 const HASHED: usize = memory.data(32, 8);

@@ -109,7 +109,9 @@ function listen(server: Server, address: Address): Promise<void> {
 export class Recorder {
   stream: Mode = { kind: 'ack' };
   unary: Mode = { kind: 'ack' };
-  readonly lives = new Map<string, Life>();
+  /** Go with every reply. */
+  hints: ReportReply['hints'] = undefined;
+  readonly lives: Map<string, Life>;
   readonly faults: string[] = [];
   streamsOpened = 0;
   calls = 0;
@@ -122,14 +124,21 @@ export class Recorder {
   private constructor(
     private server: Server,
     readonly address: Address,
-  ) {}
+    twin: Recorder | undefined,
+  ) {
+    this.lives = twin?.lives ?? new Map<string, Life>();
+  }
 
-  /** Listens on 127.0.0.1, on a port to which `resume` can come back. */
-  static async start(): Promise<Recorder> {
+  /**
+   * Listens on 127.0.0.1, on a port to which `resume` can come back.
+   *
+   * @param twin another replica: both know what either is told, as with one store behind them
+   */
+  static async start(twin?: Recorder): Promise<Recorder> {
     const server = new Server();
     const address = { host: '127.0.0.1', port: await freePort() };
     await listen(server, address);
-    const recorder = new Recorder(server, address);
+    const recorder = new Recorder(server, address, twin);
     recorder.serve();
     return recorder;
   }
@@ -223,6 +232,12 @@ export class Recorder {
     );
   }
 
+  /** Says to every stream, now, what goes with every reply until it is said otherwise. */
+  tell(hints: ReportReply['hints']): void {
+    this.hints = hints;
+    for (const stream of this.open.keys()) stream.write(encodeReply({ ...(hints ? { hints } : {}) }));
+  }
+
   private onStream(stream: Stream): void {
     this.streamsOpened++;
     const state: Speaker = {};
@@ -312,6 +327,7 @@ export class Recorder {
     this.waiting.delete(life.hello.cuid);
     return {
       directives,
+      ...(this.hints ? { hints: this.hints } : {}),
       acks: [...acks].map(([producer, seq]) => ({ producer, seq: String(seq), durable: true })),
       receivedUnixUs: String(Date.now() * 1000),
       echoSentUnixUs: request.sentUnixUs,
