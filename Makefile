@@ -24,13 +24,16 @@ build-ts: ## TypeScript into build/js
 	npx --no-install tsc -p tsconfig.json
 
 # A fault of style fails the run, but hides no test.
-test: setup build ## set up, build, lint, and run every test of test/**/*.test.ts
+test: setup build ## set up, build, lint, and run every test of test/**/*.test.ts (brings redis-server)
+	@scripts/setup.sh redis
 	@$(MAKE) --no-print-directory lint; lint=$$?; scripts/test.sh test && exit $$lint
 
 test-long: setup build ## the longer suites: test/**/*.long.ts, and full counts in the others (TEST_LONG=1)
+	@scripts/setup.sh redis
 	@TEST_LONG=1 scripts/test.sh long
 
 soak: setup build ## an hour of load: 500 configurations in 20 min (SOAK_PUSHES, SOAK_MINUTES, SOAK_RATE), figures of the collector
+	@scripts/setup.sh redis
 	@TEST_LONG=1 scripts/test.sh soak
 
 demo: setup build ## the shop on real Envoys, about 50 s (KEEP=1 stays up)

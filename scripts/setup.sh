@@ -8,7 +8,7 @@
 #   NO_INSTALL=1   check only: exit 1 if anything is missing
 #   ENVOY_BIN=FILE use this Envoy (1.39 or newer)
 #   setup.sh grpcurl   only bring grpcurl, which one of the longer tests calls the collector with
-#   setup.sh redis     only bring redis-server, which bench/signal compares with
+#   setup.sh redis     only bring redis-server, which tests of the shared store and benches start
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -23,7 +23,8 @@ import { PeerLimiter } from './rpc/limits.js';
 import type { ReadParts } from './rpc/parts.js';
 import { ReadGate } from './rpc/read-gate.js';
 import { RpcServer } from './rpc/server.js';
-import { MemoryStore } from './store/memory.js';
+import { chooseStore } from './store/choose.js';
+import type { Store } from './store/store.js';
 import { Transactions } from './transactions/index.js';
 
 export interface CollectorOptions {
@@ -41,15 +42,14 @@ export interface RunningCollector {
   tick(): void;
   /** Drains and stops. A second call waits for the first. */
   stop(): Promise<void>;
+  /** Settles when this replica can no longer follow the others: it must stop, and start as a new process. */
+  readonly behind: Promise<Error>;
 }
 
 const TICK_MS = 250;
 
 /** Calls still under way at the end of the drain are cut off after this long. */
 const STOP_GRACE_MS = 1000;
-
-/** Producers remembered a life: one a worker thread of its proxy, and those of former starts. */
-const POSITIONS_PER_LIFE = 8;
 
 /**
  * Starts a collector: recovers what the store kept, then listens.
@@ -96,13 +96,9 @@ export async function startCollector({
       restore: state => learner.restore(state),
     },
   });
-  const store = new MemoryStore({
-    ...(config.dataDir === undefined ? {} : { dataDir: config.dataDir }),
-    retainMs: config.retainFailedMs,
-    logBytesMax: config.dataDirBytesMax,
-    positionsMax: config.instancesMax * POSITIONS_PER_LIFE,
-    log,
-  });
+  let leave: (error: Error) => void = () => undefined;
+  const behind = new Promise<Error>(resolve => (leave = resolve));
+  const store = chooseStore(config, log, error => leave(error));
   const rollback: Rollback = new Rollback({
     clock,
     registry,
@@ -123,7 +119,7 @@ export async function startCollector({
   counts.overflow = 0;
   transactions.beginCounting();
   rollback.begin();
-  if (config.dataDir !== undefined) log.info({ ...recovered }, 'state recovered');
+  if (keeps(config)) log.info({ ...recovered }, 'state recovered');
 
   const ingest = new Ingest({
     clock,
@@ -185,6 +181,7 @@ export async function startCollector({
     http: text(config.http, httpPort),
     tick,
     stop: () => (stopping ??= stop()),
+    behind,
   };
 }
 
@@ -195,12 +192,15 @@ export function announceStart(config: Config, running: RunningCollector, log: Lo
     { version: VERSION, grpc: running.grpc, http: running.http, settings: config.effective },
     'collector started',
   );
-  if (config.dataDir === undefined) {
+  if (!keeps(config)) {
     log.warn(
-      'without --data-dir a restart loses lives and addresses, counts, transactions, flow and producer positions',
+      'without --data-dir or Redis a restart loses lives and addresses, counts, transactions, flow and producer positions',
     );
   }
 }
+
+/** A restart finds again what was stored. */
+const keeps = ({ store, dataDir }: Config): boolean => store.type !== 'memory' || dataDir !== undefined;
 
 /** How often it is looked whether the streams have gone, ms. */
 const DRAIN_CHECK_MS = 20;
@@ -216,7 +216,7 @@ async function drain(ingest: Ingest, drainMs: number): Promise<void> {
 }
 
 const closing =
-  (store: MemoryStore) =>
+  (store: Store) =>
   async (error: unknown): Promise<never> => {
     await store.close();
     throw error;

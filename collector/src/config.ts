@@ -6,6 +6,9 @@ import { ConfigError } from './errors.js';
 import type { LogLevel } from './log.js';
 import { didYouMean } from './near.js';
 import { rangeOf, SETTINGS, type Kind, type Setting, type SettingName } from './settings.js';
+import { isRedis, redacted } from './store/redis/address.js';
+import type { RedisAccess } from './store/redis/connect.js';
+import { redisAccess } from './store/redis/settings.js';
 
 export interface Address {
   readonly host: string;
@@ -13,9 +16,21 @@ export interface Address {
   readonly port: number;
 }
 
+/** Where state is kept: in this process, or in a log that several collectors share. */
+export type StoreConfig =
+  | { readonly type: 'memory' }
+  | {
+      readonly type: 'redis';
+      readonly access: RedisAccess;
+      readonly prefix: string;
+      readonly waitFor: number;
+      readonly logBytesMax: number;
+    };
+
 export interface Config {
   readonly grpc: Address;
   readonly http: Address;
+  readonly store: StoreConfig;
   readonly dataDir: string | undefined;
   /** File of the rollback policy; undefined = the defaults. */
   readonly rollbackPolicy: string | undefined;
@@ -72,21 +87,21 @@ export function readConfig(
     if (line !== undefined) return { text: line, origin: 'file' };
     return { text: SETTINGS[name].default, origin: 'default' };
   };
-  return build(valueOf);
+  return build(valueOf, readFile);
 }
 
 export const variableOf = (name: string): string => `MESHPULSE_${name.toUpperCase().replaceAll('-', '_')}`;
 
-function build(valueOf: (name: SettingName) => Value): Config {
+function build(valueOf: (name: SettingName) => Value, readFile: (path: string) => string): Config {
   const notes: string[] = [];
   const parse = <T>(name: SettingName, read: (name: SettingName, value: Value) => T): T => read(name, valueOf(name));
-  checkStore(valueOf('store'));
   const insecure = parse('insecure', flag);
   const retainEventsMs = parse('retain-events', range);
   const dataDir = valueOf('data-dir').text;
   const config: Config = {
     grpc: parse('grpc', (name, value) => address(name, value, insecure)),
     http: parse('http', (name, value) => address(name, value, insecure)),
+    store: storeOf(valueOf, readFile, notes),
     dataDir: dataDir === '' ? undefined : dataDir,
     rollbackPolicy: valueOf('rollback-policy').text || undefined,
     dataDirBytesMax: parse('data-dir-bytes-max', range),
@@ -108,7 +123,7 @@ function build(valueOf: (name: SettingName) => Value): Config {
     sessionMemoryMax: parse('session-memory-max', range),
     drainMs: parse('drain-time', range),
     notes,
-    effective: Object.fromEntries(NAMES.map(name => [name, valueOf(name).text])),
+    effective: Object.fromEntries(NAMES.map(name => [name, effective(name, valueOf(name).text)])),
   };
   return config;
 }
@@ -240,15 +255,54 @@ function address(name: SettingName, value: Value, insecure: boolean): Address {
 export const isLoopback = (host: string): boolean =>
   host === 'localhost' || host === '::1' || /^127(?:\.\d{1,3}){3}$/.test(host);
 
-function checkStore(value: Value): void {
-  if (value.text === 'memory') return;
-  if (/^redis(?:-cluster)?:\/\//.test(value.text)) {
-    const scheme = value.text.split(':')[0]!;
+function storeOf(
+  valueOf: (name: SettingName) => Value,
+  readFile: (path: string) => string,
+  notes: string[],
+): StoreConfig {
+  const store = valueOf('store');
+  const text = (name: SettingName): string => valueOf(name).text;
+  if (store.text === 'memory') return { type: 'memory' };
+  if (!isRedis(store.text)) throw fault('store', store);
+  if (text('data-dir') !== '') {
+    throw new ConfigError('--data-dir is for --store memory: Redis keeps what is stored; leave one of them out');
+  }
+  const password = valueOf('redis-password');
+  if (password.origin === 'flag') {
     throw new ConfigError(
-      `--store ${scheme}:// is not in this version yet; use --store memory, with --data-dir to outlive a restart`,
+      '--redis-password would show in the list of processes; give it as MESHPULSE_REDIS_PASSWORD or --redis-password-file',
     );
   }
-  throw fault('store', value);
+  const insecure = flag('insecure-redis', valueOf('insecure-redis'));
+  const access = redisAccess(
+    {
+      store: store.text,
+      prefix: text('redis-prefix'),
+      user: text('redis-user'),
+      password: password.text,
+      passwordFile: text('redis-password-file'),
+      ca: text('redis-ca'),
+      cert: text('redis-cert'),
+      key: text('redis-key'),
+      insecure,
+    },
+    readFile,
+    isLoopback,
+  );
+  if (insecure) notes.push('--insecure-redis: whoever reaches the Redis can read and change everything');
+  return {
+    type: 'redis',
+    access,
+    prefix: text('redis-prefix'),
+    waitFor: range('redis-wait', valueOf('redis-wait')),
+    logBytesMax: range('redis-log-bytes-max', valueOf('redis-log-bytes-max')),
+  };
+}
+
+/** As it may be shown. */
+function effective(name: SettingName, text: string): string {
+  if (name === 'store') return redacted(text);
+  return (SETTINGS[name] as Setting).kind.type === 'secret' && text !== '' ? '***' : text;
 }
 
 /** `retain-failed` below `retain-events` is a mistake if someone wrote it, else it is raised. */

@@ -11,8 +11,9 @@ import { settingsTable } from './settings.js';
 export { startCollector, type CollectorOptions, type RunningCollector } from './collector.js';
 export { readConfig } from './config.js';
 
-/** Exit codes of the command line: all went well; wrong use. */
+/** Exit codes of the command line: all went well; to be started again; wrong use. */
 const EXIT_OK = 0;
+const EXIT_BEHIND = 1;
 const EXIT_USAGE = 2;
 
 /**
@@ -30,8 +31,7 @@ export async function runCollector(
     return EXIT_OK;
   }
   try {
-    await serve(readConfig(args, env, path => readFileSync(path, 'utf8')));
-    return EXIT_OK;
+    return await serve(readConfig(args, env, path => readFileSync(path, 'utf8')));
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     process.stderr.write(`meshpulse collector: ${error.message}\n`);
@@ -39,18 +39,24 @@ export async function runCollector(
   }
 }
 
-async function serve(config: Config): Promise<void> {
+async function serve(config: Config): Promise<number> {
   const log = openLog(config.logLevel);
   // What the gRPC library has to say is about connections that come and go, nothing to act on.
   const told = (text: string): void => log.debug({ from: 'grpc' }, text);
   setLogger({ error: told, info: told, debug: told });
   const running = await startCollector({ config, log });
   announceStart(config, running, log);
-  const signal = await stopSignal();
+  const signal = await Promise.race([stopSignal(), running.behind]);
+  if (signal instanceof Error) {
+    log.error({ err: signal }, 'this replica has to start over; stopping');
+    await running.stop();
+    return EXIT_BEHIND;
+  }
   log.info({ signal, drainMs: config.drainMs }, 'stopping: no longer ready, asking streams to go elsewhere');
   process.once(signal, () => process.exit(1));
   await running.stop();
   log.info('stopped');
+  return EXIT_OK;
 }
 
 function stopSignal(): Promise<NodeJS.Signals> {

@@ -18,6 +18,9 @@ const root = findRoot();
 
 export const PROTOS = join(root, 'protos');
 
+/** Scripts that run in Redis. */
+export const LUA = join(root, 'collector', 'src', 'store', 'redis', 'lua');
+
 /** Made by `make build`. */
 export const FILTER_WASM = join(root, 'build', 'meshpulse.wasm');
 

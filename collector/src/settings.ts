@@ -7,6 +7,9 @@ export type Kind =
   | { readonly type: 'address' }
   | { readonly type: 'text' }
   | { readonly type: 'store' }
+  | { readonly type: 'word' }
+  /** Shown to nobody; not taken from the command line. */
+  | { readonly type: 'secret' }
   | { readonly type: 'flag' }
   | { readonly type: 'choice'; readonly of: readonly string[] }
   /** Whole numbers, both ends allowed. */
@@ -36,6 +39,36 @@ export const SETTINGS = {
     help: 'Where metrics, health and the read API as JSON are served.',
   },
   store: { kind: { type: 'store' }, default: 'memory', help: 'Where state is kept.' },
+  'redis-prefix': { kind: { type: 'word' }, default: 'mp', help: 'In front of every key and channel in Redis.' },
+  'redis-user': { kind: { type: 'word' }, default: '', help: 'ACL user in Redis, if not in the URL.' },
+  'redis-password': {
+    kind: { type: 'secret' },
+    default: '',
+    help: 'Its password: from the environment or the file, not as an option.',
+  },
+  'redis-password-file': { kind: { type: 'text' }, default: '', help: 'File with that password.' },
+  'redis-ca': {
+    kind: { type: 'text' },
+    default: '',
+    help: 'Certificates that Redis is checked against (PEM), for `rediss://`; the system’s if not set.',
+  },
+  'redis-cert': { kind: { type: 'text' }, default: '', help: 'Our certificate for Redis (PEM).' },
+  'redis-key': { kind: { type: 'text' }, default: '', help: 'Its key (PEM).' },
+  'redis-wait': {
+    kind: count(0, 16),
+    default: '0',
+    help: 'Copies in Redis that have to confirm before something counts as durable.',
+  },
+  'redis-log-bytes-max': {
+    kind: bytes('16MiB', '1TiB'),
+    default: '1GiB',
+    help: 'The log in Redis, once snapshots cover it; oldest batches go first.',
+  },
+  'insecure-redis': {
+    kind: { type: 'flag' },
+    default: 'false',
+    help: 'Use a Redis on another machine without credentials.',
+  },
   'rollback-policy': {
     kind: { type: 'text' },
     default: '',
@@ -141,7 +174,11 @@ export function rangeOf(kind: Kind): string {
     case 'text':
       return 'a path';
     case 'store':
-      return '`memory`';
+      return '`memory`, `redis://HOST:PORT`, `redis-cluster://HOST:PORT,HOST:PORT`';
+    case 'word':
+      return 'a word';
+    case 'secret':
+      return 'a password';
     case 'flag':
       return 'true or false';
     case 'choice':

@@ -106,13 +106,12 @@ describe('settings', () => {
       /^--grpc is "0\.0\.0\.0:50051", must be a loopback address .* --insecure$/,
     ],
     [
-      'a store of later',
-      ['--store', 'redis://u:secret@h'],
+      'a store that is none',
+      ['--store', 'disk'],
       {},
       undefined,
-      /^--store redis:\/\/ is not in this version yet/,
+      '--store is "disk", must be memory, redis://HOST:PORT, redis-cluster://HOST:PORT,HOST:PORT',
     ],
-    ['a store that is none', ['--store', 'disk'], {}, undefined, '--store is "disk", must be memory'],
     [
       'a contradiction',
       ['--retain-failed', '1m'],

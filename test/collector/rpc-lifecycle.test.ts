@@ -245,7 +245,7 @@ describe('collector process', function () {
   it('says at start what a restart loses', async () => {
     const child = await run();
     await until('the warning', () =>
-      child.lines.find(line => /without --data-dir a restart loses/.test(String(line['msg']))),
+      child.lines.find(line => /without --data-dir or Redis a restart loses/.test(String(line['msg']))),
     );
     const settings = child.lines.find(line => line['msg'] === 'collector started')!['settings'] as Plain;
     assert.equal(settings['retain-lives'], '30d');

@@ -144,9 +144,9 @@ export function storeContract(name: string, make: () => Promise<Store> | Store):
       ]);
     });
 
-    it('tells of each batch at once, before anything is stored for good', async () => {
+    it('tells of each batch as soon as it has its place, in order', async () => {
       const told: [number, boolean, number, number][] = [];
-      const put = store.putBatches([stored(1), stored(1), stored(3)], ({ batch }, { fresh, seq, loss }) =>
+      const results = await store.putBatches([stored(1), stored(1), stored(3)], ({ batch }, { fresh, seq, loss }) =>
         told.push([batch.seq, fresh, seq, loss.reports]),
       );
       assert.deepEqual(told, [
@@ -155,7 +155,7 @@ export function storeContract(name: string, make: () => Promise<Store> | Store):
         [3, true, 3, 1],
       ]);
       assert.deepEqual(
-        (await put).map(({ fresh, seq, loss }) => [fresh, seq, loss.reports]),
+        results.map(({ fresh, seq, loss }) => [fresh, seq, loss.reports]),
         told.map(([, ...result]) => result),
       );
     });

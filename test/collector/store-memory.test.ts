@@ -55,6 +55,15 @@ describe('memory store', () => {
 
 describe('memory store with a folder', function () {
   this.timeout(30_000);
+  it('tells of each batch at once, before anything is on disk', async () => {
+    const { store } = await recover(folder());
+    const told: number[] = [];
+    const put = store.putBatches([stored(1), stored(3)], ({ batch }) => told.push(batch.seq));
+    assert.deepEqual(told, [1, 3]);
+    await put;
+    await store.close();
+  });
+
   it('gives back lives, positions and batches after an end without warning', async () => {
     const dataDir = folder();
     const first = await recover(dataDir);

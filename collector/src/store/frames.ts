@@ -25,6 +25,7 @@ export const RECORD = {
   END: 9,
   TOTALS: 10,
   ROLLBACK: 11,
+  PLACE: 12,
 } as const;
 
 export interface Frame {

@@ -157,6 +157,24 @@ export interface StoreStats {
   /** Writes that failed, and files that could not be read and were put aside. */
   readonly writeErrors: number;
   readonly quarantined: number;
+  /** Of a store that several collectors use. */
+  readonly shared?: SharedStats;
+}
+
+/** How a replica takes part in the log. A blob is what it appends at once: one or more records. */
+export interface SharedStats {
+  readonly staleMs: number;
+  /** Bytes of records that are not in the log yet. */
+  readonly waitingBytes: number;
+  /** Own blobs in the log, and the records in them. */
+  readonly blobs: number;
+  readonly records: number;
+  readonly blobsOfOthers: number;
+  /** Own blobs appended once more, because the log had lost them. */
+  readonly blobsAgain: number;
+  /** Own blobs that the log has lost, too long ago to be appended again. */
+  readonly blobsLost: number;
+  readonly snapshots: number;
 }
 
 /**
