@@ -87,13 +87,33 @@ export class FlowGraph {
       kind.transactions += 1;
       kind.lastSeenUs = Math.max(kind.lastSeenUs, atUs);
       kind.firstSeenUs = Math.min(kind.firstSeenUs, atUs);
-      for (const [key, step] of lesson.steps) this.addStep(kind, key, step, atUs);
-      for (const [key, edge] of lesson.edges) this.addEdge(kind, key, edge, atUs);
+      for (const [key, step] of lesson.steps) {
+        this.addStep(kind, key, step, atUs, 1);
+        for (const us of step.durationsUs) kind.steps.get(key)!.durations.add(us);
+      }
+      for (const [key, edge] of lesson.edges) this.addEdge(kind, key, edge, atUs, 1);
       for (const order of lesson.orders) vote(kind, order);
       traced.add(kind);
       this.keepBounds(kind);
     }
     for (const kind of traced) kind.singles = (kind.singles + single).slice(-TRACES);
+  }
+
+  /**
+   * Adds the same lessons of `count` transactions, the last of which ended at `atUs`. Durations and order are
+   * left out: those are each transaction's own.
+   */
+  addMany(lessons: readonly Lesson[], count: number, atUs: number): void {
+    const singles = (lessons.length === 1 ? '1' : '0').repeat(Math.min(count, TRACES));
+    for (const lesson of lessons) {
+      const kind = this.kindOf(lesson.kind, atUs);
+      kind.transactions += count;
+      kind.lastSeenUs = Math.max(kind.lastSeenUs, atUs);
+      for (const [key, step] of lesson.steps) this.addStep(kind, key, step, atUs, count);
+      for (const [key, edge] of lesson.edges) this.addEdge(kind, key, edge, atUs, count);
+      this.keepBounds(kind);
+      kind.singles = (kind.singles + singles).slice(-TRACES);
+    }
   }
 
   /** Nothing can be learned from a transaction of this kind that ended at `atUs`. */
@@ -142,7 +162,7 @@ export class FlowGraph {
     return kind;
   }
 
-  private addStep(kind: Kind, key: string, lesson: StepLesson, atUs: number): void {
+  private addStep(kind: Kind, key: string, lesson: StepLesson, atUs: number, times: number): void {
     let step = kind.steps.get(key);
     if (step === undefined) {
       const { service, operation, external } = lesson;
@@ -152,14 +172,13 @@ export class FlowGraph {
     }
     toEnd(kind.steps, key, step);
     step.external = lesson.external;
-    step.transactions += 1;
-    step.events += lesson.events;
-    step.failures += lesson.failures;
+    step.transactions += times;
+    step.events += times * lesson.events;
+    step.failures += times * lesson.failures;
     step.lastSeenUs = Math.max(step.lastSeenUs, atUs);
-    for (const us of lesson.durationsUs) step.durations.add(us);
   }
 
-  private addEdge(kind: Kind, key: string, lesson: EdgeLesson, atUs: number): void {
+  private addEdge(kind: Kind, key: string, lesson: EdgeLesson, atUs: number, times: number): void {
     let edge = kind.edges.get(key);
     if (edge === undefined) {
       const { from, to } = lesson;
@@ -169,13 +188,13 @@ export class FlowGraph {
       takeSlot(kind, key, from);
     }
     toEnd(kind.edges, key, edge);
-    edge.transactions += 1;
-    edge.calls += lesson.calls;
-    edge.failures += lesson.failures;
-    edge.attempts += lesson.attempts;
+    edge.transactions += times;
+    edge.calls += times * lesson.calls;
+    edge.failures += times * lesson.failures;
+    edge.attempts += times * lesson.attempts;
     edge.loop ||= lesson.loop;
-    edge.rankSum += lesson.rankSum;
-    edge.parents += lesson.parents;
+    edge.rankSum += times * lesson.rankSum;
+    edge.parents += times * lesson.parents;
     edge.lastSeenUs = Math.max(edge.lastSeenUs, atUs);
   }
 

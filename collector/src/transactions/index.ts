@@ -20,6 +20,7 @@ import { timestamp } from '../rpc/encode.js';
 import { atOnce, type Pieces } from '../slices.js';
 import { explain } from './explain.js';
 import { candidates, hexOfId, type Id } from './ids.js';
+import { NONE } from './id-index.js';
 import { Intake } from './intake.js';
 import { countUnlinked, endWithoutEntry, isThinned, nodesOf } from './lessons.js';
 import { link, type LifeOf, type Step } from './link.js';
@@ -28,7 +29,9 @@ import { head, whole } from './message.js';
 import type { Naming } from './names.js';
 import { Servers } from './servers.js';
 import { isNone, Table } from './table.js';
-import { OUTCOME, STAGE, type Transaction } from './transaction.js';
+import { Shapes, type Known } from './shapes.js';
+import { AT, FLAG, IS, STAGE, type Shelf } from './slots.js';
+import { OUTCOME, type Transaction } from './transaction.js';
 
 /** Learns from finished transactions beside the flow, and is kept with it. */
 export interface Lessons {
@@ -104,7 +107,9 @@ export class Transactions implements TransactionsPort {
   private readonly naming: Naming;
   private readonly graph = new FlowGraph();
   private readonly watchers = new Set<Watcher>();
-  private readonly changed = new Set<Transaction>();
+  /** Slots. */
+  private readonly changed = new Set<number>();
+  private readonly shapes: Shapes;
   private rebuilt: Readonly<Record<string, number>> = {};
   private coveredSinceUs: number;
   private forgotUs = 0;
@@ -113,10 +118,11 @@ export class Transactions implements TransactionsPort {
     this.clock = options.clock;
     this.lifeOf = options.resolveCuid ?? (cuid => cuid);
     this.coveredSinceUs = this.clock.nowUs();
-    this.table = new Table(options.transactionsMax, options.seed ?? randomInt(2 ** 32));
+    this.table = new Table(options.transactionsMax, options.seed ?? randomInt(2 ** 32), slot => this.leaving(slot));
+    this.shapes = new Shapes(this.table.slots);
     this.intake = new Intake(
       this.table,
-      transaction => this.touched(transaction),
+      slot => this.touched(slot),
       (transaction, second) => options.lessons?.secondEntry(transaction.kind, second),
     );
     this.naming = {
@@ -124,8 +130,8 @@ export class Transactions implements TransactionsPort {
       isService: name => this.servers.isService(name),
     };
     this.flow = {
-      getFlow: (request: FlowRequest) => getFlow(this.graph, request, this.clock.nowUs()),
-      flowPieces: (request: FlowRequest) => flowPieces(this.graph, request, this.clock.nowUs()),
+      getFlow: (request: FlowRequest) => getFlow(this.taught(), request, this.clock.nowUs()),
+      flowPieces: (request: FlowRequest) => flowPieces(this.taught(), request, this.clock.nowUs()),
       snapshot: () => this.snapshot(),
       restore: state => this.restore(state),
     };
@@ -182,7 +188,7 @@ export class Transactions implements TransactionsPort {
     const transaction = this.table.find('key', key);
     if (transaction === undefined) return;
     transaction.doomed = doomed;
-    this.touched(transaction);
+    this.touched(transaction.slot);
     this.tellWatchers();
   }
 
@@ -198,7 +204,7 @@ export class Transactions implements TransactionsPort {
       return endUs === undefined || endUs < sinceUs || !evidence ? [] : [{ transaction, endUs }];
     });
     for (const { transaction, endUs } of ended.sort((a, b) => a.endUs - b.endUs).slice(-max)) {
-      if (this.table.current(transaction) === transaction) yield { view: this.viewOf(transaction), endUs };
+      if (!transaction.gone) yield { view: this.viewOf(transaction), endUs };
     }
   }
 
@@ -243,34 +249,31 @@ export class Transactions implements TransactionsPort {
   }
 
   tick(nowUs: number): void {
-    const { shelves } = this.table;
     this.intake.expire(nowUs);
-    const untilMs = this.clock.monotonicMs() + TICK_MS_MAX;
-    this.ripe(shelves.arriving, nowUs - SETTLE_US, nowUs, untilMs, transaction => this.settle(transaction));
-    this.ripe(shelves.settled, nowUs - GRACE_US, nowUs, untilMs, transaction => this.finish(transaction));
+    const nowMs = this.clock.monotonicMs();
+    this.shapes.tick(nowMs);
+    this.ripe('arriving', nowUs - SETTLE_US, nowUs, nowMs + TICK_MS_MAX, slot => this.settle(slot));
+    this.ripe('settled', nowUs - GRACE_US, nowUs, nowMs + TICK_MS_MAX, slot => this.finish(slot));
     const { retainMs, retainFailedMs, retainFlowMs } = this.options;
     this.table.expire('noise', nowUs - retainMs * 1000);
     this.table.expire('ended', nowUs - retainMs * 1000);
     this.table.expire('failed', nowUs - retainFailedMs * 1000);
     if (nowUs - this.forgotUs >= FORGET_EVERY_US) {
       this.forgotUs = nowUs;
-      this.graph.forget(nowUs - retainFlowMs * 1000);
+      this.taught().forget(nowUs - retainFlowMs * 1000);
     }
+    this.taught();
     this.tellWatchers();
   }
 
   /** Does `work` for those last heard of before `beforeUs`, as long as the time of one tick lasts. */
-  private ripe(
-    shelf: ReadonlySet<Transaction>,
-    beforeUs: number,
-    nowUs: number,
-    untilMs: number,
-    work: (transaction: Transaction) => void,
-  ): void {
-    for (const transaction of shelf) {
+  private ripe(shelf: Shelf, beforeUs: number, nowUs: number, untilMs: number, work: (slot: number) => void): void {
+    const { slots } = this.table;
+    for (let slot = slots.firstOf(shelf); slot !== NONE; slot = slots.firstOf(shelf)) {
       // Heard of in the future: the clock was set back.
-      if (transaction.heardUs > beforeUs && transaction.heardUs <= nowUs) return;
-      work(transaction);
+      const heardUs = slots.double(slot, AT.HEARD);
+      if (heardUs > beforeUs && heardUs <= nowUs) return;
+      work(slot);
       if (this.clock.monotonicMs() > untilMs) return;
     }
   }
@@ -311,27 +314,53 @@ export class Transactions implements TransactionsPort {
   }
 
   /** Quiet for a moment: if all of it is there, the flow learns from it. */
-  private settle(transaction: Transaction): void {
+  private settle(slot: number): void {
+    const { slots } = this.table;
+    if (this.shapes.mayLook || !this.skim(slot)) this.look(this.table.at(slot));
+    slots.setWord(slot, IS.STAGE, STAGE.SETTLED);
+    slots.shelve(slot, 'settled');
+    this.touched(slot);
+  }
+
+  /** Counts a transaction that is like others; false: it has to be looked at. */
+  private skim(slot: number): boolean {
+    const { slots } = this.table;
+    if (slots.has(slot, FLAG.LEARNED) || this.servers.thinAtAll) return false;
+    const known = this.shapes.find(slot);
+    if (known === undefined) return false;
+    const atUs = Math.min(slots.double(slot, AT.ENTRY_END), this.clock.nowUs());
+    if (this.options.lessons?.skim(slots.kinds.get(known.kind), atUs) === false) return false;
+    this.shapes.count(known, atUs);
+    slots.mark(slot, FLAG.LEARNED);
+    slots.setWord(slot, IS.UNLINKED_FOUND, 0);
+    return true;
+  }
+
+  private look(transaction: Transaction): void {
     const roots = this.link(transaction);
     if (transaction.running === 0) this.teach(transaction, roots);
     transaction.endedWithoutEntry = endWithoutEntry(roots);
     transaction.unlinkedFound = countUnlinked(roots, proxy => this.servers.serves(proxy, transaction.startedUs));
-    transaction.stage = STAGE.SETTLED;
-    this.table.shelve(transaction, 'settled');
-    this.touched(transaction);
+  }
+
+  /** There is no room for it any more: what need not be looked at is learned before it goes. */
+  private leaving(slot: number): void {
+    if (this.table.slots.word(slot, IS.STAGE) === STAGE.ARRIVING) this.skim(slot);
   }
 
   /** Quiet for so long that nothing more is expected: what was found when it settled is final. */
-  private finish(transaction: Transaction): void {
-    transaction.stage = STAGE.FINAL;
+  private finish(slot: number): void {
+    const { slots } = this.table;
+    slots.setWord(slot, IS.STAGE, STAGE.FINAL);
+    const transaction = this.table.at(slot);
     if (canTeach(transaction)) this.teach(transaction, this.link(transaction));
     if (!transaction.rebuilt) this.unlinked += Math.max(0, transaction.unlinkedFound - transaction.unlinked);
     transaction.rebuilt = false;
     transaction.unlinked = transaction.unlinkedFound;
     const { state } = transaction;
     const ended = !transaction.evidence ? 'noise' : state === 'FAILED' ? 'failed' : 'ended';
-    this.table.shelve(transaction, state === 'RUNNING' ? 'running' : ended);
-    this.touched(transaction);
+    slots.shelve(slot, state === 'RUNNING' ? 'running' : ended);
+    this.touched(slot);
   }
 
   private teach(transaction: Transaction, roots: readonly Step[]): void {
@@ -344,8 +373,16 @@ export class Transactions implements TransactionsPort {
     if (lessons !== undefined && !(clean && lessons.skim(transaction.kind, atUs))) {
       lessons.add(viewOf(transaction, roots, this.naming, thinned), atUs);
     }
-    if (thinned) this.graph.abstain(transaction.kind, atUs);
-    else this.graph.add(learn(nodesOf(roots, this.naming)), atUs);
+    if (thinned) return this.graph.abstain(transaction.kind, atUs);
+    const taught = learn(nodesOf(roots, this.naming));
+    this.graph.add(taught, atUs);
+    this.shapes.looked(transaction.slot, roots, taught);
+  }
+
+  /** The graph, with what was only counted so far. */
+  private taught(): FlowGraph {
+    this.shapes.flush(({ lessons, count, latestUs }: Known) => this.graph.addMany(lessons, count, latestUs));
+    return this.graph;
   }
 
   private wentWell(transaction: Transaction): boolean {
@@ -355,14 +392,17 @@ export class Transactions implements TransactionsPort {
     return true;
   }
 
-  private touched(transaction: Transaction): void {
-    if (this.watchers.size > 0) this.changed.add(transaction);
+  private touched(slot: number): void {
+    if (this.watchers.size > 0) this.changed.add(slot);
   }
 
   private tellWatchers(): void {
-    for (const transaction of this.changed) {
+    for (const slot of this.changed) {
+      // It may have been given up since, or joined into another one, which changed as well.
+      if (this.table.slots.double(slot, AT.SERIAL) === 0) continue;
+      const transaction = this.table.at(slot);
       const now = `${transaction.shownState} ${transaction.kind}`;
-      if (now === transaction.told || this.table.current(transaction) !== transaction) continue;
+      if (now === transaction.told) continue;
       transaction.told = now;
       let message: object | undefined;
       for (const { filter, onChange } of this.watchers) {
@@ -380,7 +420,7 @@ export class Transactions implements TransactionsPort {
     }
     const { coveredSinceUs, unlinked } = this;
     const lessons = this.options.lessons?.snapshot();
-    return { graph: snapshotOf(this.graph), unlearned, coveredSinceUs, unlinked, lessons };
+    return { graph: snapshotOf(this.taught()), unlearned, coveredSinceUs, unlinked, lessons };
   }
 
   /**

@@ -3,24 +3,24 @@
 import {
   endUnixUs,
   highWord,
-  isZero64,
   keySourceOf,
   lowWord,
   NEVER_EVIDENCE,
   outcomeOf,
   ROW_FLAG,
-  type Column64,
   type EventColumns,
 } from '../ingest/columns.js';
+import { STRINGS_MAX } from '../ingest/decode-columns.js';
 import type { InFlight, InFlightList } from '../ingest/report.js';
 import type { InstanceRef, RowBatch } from '../ingest/transactions-port.js';
-import { idOfHex, type Id } from './ids.js';
+import { NONE } from './id-index.js';
+import { idOfHex } from './ids.js';
 import { InFlightLists } from './in-flight.js';
 import { foldSpan, ROW_STATE, type NewRow } from './rows.js';
-import { ROWS_MAX, type Table } from './table.js';
-import { STAGE, type Transaction } from './transaction.js';
-
-const NO_ID: Id = [0, 0, 0, 0];
+import { isOdd, noteShape } from './shapes.js';
+import { AT, FLAG, IS } from './slots.js';
+import { ROWS_MAX, type RowIds, type Table } from './table.js';
+import type { Transaction } from './transaction.js';
 
 export interface IntakeCounters {
   /** Rows that were there already, and rows of transactions that the flow had learned from. */
@@ -34,19 +34,28 @@ export interface IntakeCounters {
 const BEGUN_US = 180_000_000;
 const BEGUN_MAX = 100_000;
 
-interface Running {
-  readonly transaction: Transaction;
-  readonly row: NewRow;
-}
-
 export class Intake {
   readonly counters: IntakeCounters = { duplicateRows: 0, lateRows: 0, omittedEvents: 0 };
-  private readonly lists: InFlightLists<Running>;
+  private readonly lists: InFlightLists<NewRow>;
 
   /** Told of when they began, oldest first. */
-  private readonly begun = new Map<string, { readonly item: Running; readonly heardUs: number }>();
+  private readonly begun = new Map<string, { readonly item: NewRow; readonly heardUs: number }>();
 
   private nowUs = 0;
+  private readonly scratch = new Scratch();
+  /** Of the row that is being taken. */
+  private readonly ids: RowIds = {
+    key0: 0,
+    key1: 0,
+    key2: 0,
+    key3: 0,
+    request0: 0,
+    request1: 0,
+    request2: 0,
+    request3: 0,
+    eventHigh: 0,
+    eventLow: 0,
+  };
 
   /**
    * @param touched     told of every transaction that changed
@@ -54,7 +63,7 @@ export class Intake {
    */
   constructor(
     private readonly table: Table,
-    private readonly touched: (transaction: Transaction) => void,
+    private readonly touched: (slot: number) => void,
     private readonly secondEntry: (transaction: Transaction, kind: string) => void = () => undefined,
   ) {
     this.lists = new InFlightLists(item => this.vanished(item));
@@ -68,11 +77,26 @@ export class Intake {
   batch({ instance, columns }: RowBatch, nowUs: number): void {
     this.nowUs = nowUs;
     const { texts, instances } = this.table.rows;
+    const { kinds } = this.table.slots;
     const from = instances.acquire(instanceKey(instance), () => instanceOf(instance));
+    const { strings } = columns;
+    const { names, hashes, kindOf } = this.scratch;
     // The batch holds a reference to each of its texts while its rows are stored.
-    const names = columns.strings.map(text => texts.acquire(text, () => text));
-    for (let row = 0; row < columns.rows; row++) this.row(instance, columns, row, from, names);
-    for (const name of names) texts.release(name);
+    for (let i = 0; i < strings.length; i++) {
+      const name = texts.acquire(strings[i]!, () => strings[i]!);
+      names[i] = name;
+      hashes[i] = texts.hash(name);
+      kindOf[i] = NONE;
+    }
+    const { service } = instance;
+    const own = texts.acquire(service, () => service);
+    const serviceHash = texts.hash(own);
+    for (let row = 0; row < columns.rows; row++) this.row(instance, columns, row, from, serviceHash);
+    for (let i = 0; i < strings.length; i++) {
+      texts.release(names[i]!);
+      if (kindOf[i] !== NONE) kinds.release(kindOf[i]!);
+    }
+    texts.release(own);
     instances.release(from);
   }
 
@@ -83,7 +107,7 @@ export class Intake {
     const from = instances.acquire(instanceKey(instance), () => instanceOf(instance));
     const periodUs = (instance.reportInFlightMs ?? 0) * 1000;
     for (const { producer, items } of lists) {
-      const running = new Map<string, Running>();
+      const running = new Map<string, NewRow>();
       for (const item of items) {
         const taken = this.runs(instance, item, from);
         if (taken !== undefined) running.set(`${item.eventId} ${item.flags & ROW_FLAG.CALL}`, taken);
@@ -120,9 +144,110 @@ export class Intake {
     }
   }
 
-  private row(instance: InstanceRef, columns: EventColumns, at: number, from: number, names: readonly number[]): void {
+  private row(instance: InstanceRef, columns: EventColumns, at: number, from: number, serviceHash: number): void {
+    const { table, ids } = this;
+    const { slots, rows } = table;
+    const { names, hashes } = this.scratch;
     const flags = columns.flags[at]!;
-    const row: NewRow = {
+    const eventHigh = columns.eventId[2 * at + 1]!;
+    const eventLow = columns.eventId[2 * at]!;
+    const durationUs = columns.durationUs[at]!;
+    const offsetUs = instance.clockOffsetUs;
+    const ownEndUs = endUnixUs(columns, at);
+    const endUs = ownEndUs - offsetUs;
+    // By the order of the proxy's own clock first: the same sum whichever way a row came.
+    const startUs = ownEndUs - durationUs - offsetUs;
+    ids.key0 = columns.keyHi[2 * at + 1]!;
+    ids.key1 = columns.keyHi[2 * at]!;
+    ids.key2 = columns.keyLo[2 * at + 1]!;
+    ids.key3 = columns.keyLo[2 * at]!;
+    ids.request0 = columns.requestHi[2 * at + 1]!;
+    ids.request1 = columns.requestHi[2 * at]!;
+    ids.request2 = columns.requestLo[2 * at + 1]!;
+    ids.request3 = columns.requestLo[2 * at]!;
+    ids.eventHigh = eventHigh;
+    ids.eventLow = eventLow;
+    const slot = this.join(keySourceOf(flags), startUs);
+    const keyText = columns.keyText[at]!;
+    if (keyText !== 0) slots.noteKeyText(slot, columns.strings[keyText]!);
+    this.touch(slot);
+    const known = this.knownRow(slot, eventHigh, eventLow, from, flags, ownEndUs, durationUs);
+    if (known !== NONE) {
+      const state = rows.state(known);
+      if (state === ROW_STATE.ENDED) {
+        this.counters.duplicateRows += 1;
+        return;
+      }
+      this.ended(slot, rows.flags(known), state);
+      rows.replace(known, this.rowAt(instance, columns, at, from));
+      slots.mark(slot, FLAG.ODD);
+      this.noteEnd(slot, flags, endUs, durationUs);
+      return;
+    }
+    if (slots.has(slot, FLAG.LEARNED)) this.counters.lateRows += 1;
+    const operation = columns.operation[at]!;
+    this.noteStart(slot, flags, startUs, isEntry(flags) ? this.kindOf(instance, columns, operation) : NONE);
+    this.noteEnd(slot, flags, endUs, durationUs);
+    if (!this.hasRoom(slot, flags)) return;
+    const first = slots.word(slot, IS.FIRST);
+    table.added(slot, rows.addFrom(columns, at, names, from, offsetUs, slot, first), eventHigh, eventLow);
+    if (isOdd(flags, columns.peerCuid[at]!)) slots.mark(slot, FLAG.ODD);
+    else
+      noteShape(
+        slots,
+        slot,
+        flags,
+        serviceHash,
+        hashes[operation]!,
+        hashes[columns.peerService[at]!]!,
+        eventHigh,
+        eventLow,
+      );
+  }
+
+  /** Finds the transaction of the row whose ids are filled in, and offers it the row's key. */
+  private join(source: number, startUs: number): number {
+    const { ids, table } = this;
+    const slot = table.join(ids);
+    const { key0, key1, key2, key3 } = ids;
+    if ((key0 | key1 | key2 | key3) !== 0) table.slots.offerKey(slot, source, startUs, key0, key1, key2, key3);
+    else table.slots.offerKey(slot, 0, startUs, 0, 0, ids.eventHigh, ids.eventLow);
+    return slot;
+  }
+
+  /** A stored row of the same request that has not ended, or is the very same; else NONE. */
+  private knownRow(
+    slot: number,
+    eventHigh: number,
+    eventLow: number,
+    instance: number,
+    flags: number,
+    endUs: number,
+    durationUs: number,
+  ): number {
+    const { rows, slots } = this.table;
+    const byEvent = (eventHigh | eventLow) !== 0;
+    let row = byEvent ? this.table.rowOf(eventHigh, eventLow) : slots.word(slot, IS.FIRST);
+    for (; row !== NONE; row = byEvent ? rows.twin(row) : rows.next(row)) {
+      if (byEvent && rows.slot(row) !== slot) continue;
+      if (!rows.isSameRequest(row, eventHigh, eventLow, instance, flags)) continue;
+      if (rows.state(row) !== ROW_STATE.ENDED || rows.isSameEnd(row, endUs, durationUs)) return row;
+    }
+    return NONE;
+  }
+
+  private kindOf(instance: InstanceRef, columns: EventColumns, operation: number): number {
+    const { kindOf } = this.scratch;
+    if (kindOf[operation] === NONE) {
+      const kind = `${instance.service} ${columns.strings[operation]!}`;
+      kindOf[operation] = this.table.slots.kinds.acquire(kind, () => kind);
+    }
+    return kindOf[operation]!;
+  }
+
+  private rowAt(instance: InstanceRef, columns: EventColumns, at: number, from: number): NewRow {
+    const { names } = this.scratch;
+    return {
       eventHigh: highWord(columns.eventId, at),
       eventLow: lowWord(columns.eventId, at),
       endUs: endUnixUs(columns, at),
@@ -136,53 +261,15 @@ export class Intake {
       details: names[columns.details[at]!]!,
       status: columns.status[at]!,
       responseFlags: columns.responseFlags[at]!,
-      flags,
+      flags: columns.flags[at]!,
       waitUs: columns.waitUs[at]!,
       instance: from,
       state: ROW_STATE.ENDED,
     };
-    const key = idOf(columns.keyHi, columns.keyLo, at);
-    const request = idOf(columns.requestHi, columns.requestLo, at);
-    const text = columns.strings[columns.keyText[at]!]!;
-    const transaction = this.join(row, key, request, keySourceOf(flags), text);
-    this.take(transaction, row);
-    this.touch(transaction);
-  }
-
-  private join(row: NewRow, key: Id, request: Id, source: number, text: string): Transaction {
-    const event: Id = [0, 0, row.eventHigh, row.eventLow];
-    const transaction = this.table.join({ key, request, event });
-    const startUs = row.endUs - row.durationUs - row.offsetUs;
-    const hasKey = (key[0] | key[1] | key[2] | key[3]) !== 0;
-    transaction.offerKey(hasKey ? key : event, hasKey ? source : 0, text, startUs);
-    return transaction;
-  }
-
-  /** Stores a row that ended, or that it is there already. */
-  private take(transaction: Transaction, row: NewRow): void {
-    const { rows } = this.table;
-    for (const known of this.table.rowsOf(transaction)) {
-      if (!rows.isSameRequest(known, row)) continue;
-      const state = rows.state(known);
-      if (state !== ROW_STATE.ENDED) {
-        this.ended(transaction, rows.flags(known), state);
-        rows.replace(known, row);
-        this.noteEnd(transaction, row);
-        return;
-      }
-      if (rows.isSameEnd(known, row)) {
-        this.counters.duplicateRows += 1;
-        return;
-      }
-    }
-    if (transaction.learned) this.counters.lateRows += 1;
-    this.noteStart(transaction, row);
-    this.noteEnd(transaction, row);
-    this.store(transaction, row);
   }
 
   /** An item of an in-flight list. Undefined when its end is known already, or nothing names it. */
-  private runs(instance: InstanceRef, item: InFlight, from: number): Running | undefined {
+  private runs(instance: InstanceRef, item: InFlight, from: number): NewRow | undefined {
     if (/^0*$/.test(item.eventId)) return undefined;
     const { texts } = this.table.rows;
     const names = [item.operation, item.peerService, item.peerCuid, ''].map(text => texts.acquire(text, () => text));
@@ -206,97 +293,111 @@ export class Intake {
       instance: from,
       state: ROW_STATE.RUNNING,
     };
-    const key = idOfHex(item.keyHi + item.keyLo);
-    const request = idOfHex(item.requestHi + item.requestLo);
-    const transaction = this.join(row, key, request, keySourceOf(item.flags), '');
-    const taken = this.takeRunning(transaction, row);
-    if (taken) this.touch(transaction);
+    const [key, request] = [idOfHex(item.keyHi + item.keyLo), idOfHex(item.requestHi + item.requestLo)];
+    const { ids } = this;
+    [ids.key0, ids.key1, ids.key2, ids.key3] = key;
+    [ids.request0, ids.request1, ids.request2, ids.request3] = request;
+    [ids.eventHigh, ids.eventLow] = [row.eventHigh, row.eventLow];
+    const slot = this.join(keySourceOf(item.flags), row.endUs - row.durationUs - row.offsetUs);
+    const taken = this.takeRunning(instance, slot, row, item.operation);
+    if (taken) this.touch(slot);
     for (const name of names) texts.release(name);
-    return taken ? { transaction, row } : undefined;
+    return taken ? row : undefined;
   }
 
-  private takeRunning(transaction: Transaction, row: NewRow): boolean {
-    const { rows } = this.table;
-    for (const known of this.table.rowsOf(transaction)) {
-      if (!rows.isSameRequest(known, row)) continue;
+  private takeRunning({ service }: InstanceRef, slot: number, row: NewRow, operation: string): boolean {
+    const { rows, slots } = this.table;
+    for (const known of this.table.rowsOf({ slot })) {
+      if (!rows.isSameRequest(known, row.eventHigh, row.eventLow, row.instance, row.flags)) continue;
       const state = rows.state(known);
       // The list was on its way when the end came: it is older than what is known.
       if (state === ROW_STATE.ENDED) return false;
-      if (state === ROW_STATE.VANISHED) this.began(transaction, rows.flags(known));
+      if (state === ROW_STATE.VANISHED) this.began(slot, rows.flags(known));
       rows.setState(known, ROW_STATE.RUNNING);
       rows.heard(known, row.endUs, row.durationUs);
       return true;
     }
-    if (!this.store(transaction, row)) return false;
-    this.noteStart(transaction, row);
-    this.began(transaction, row.flags);
+    if (!this.hasRoom(slot, row.flags)) return false;
+    this.table.addRow(slot, row);
+    slots.mark(slot, FLAG.ODD);
+    const kind = `${service} ${operation}`;
+    const number = isEntry(row.flags) ? slots.kinds.acquire(kind, () => kind) : NONE;
+    this.noteStart(slot, row.flags, row.endUs - row.durationUs - row.offsetUs, number);
+    if (number !== NONE) slots.kinds.release(number);
+    this.began(slot, row.flags);
     return true;
   }
 
-  private store(transaction: Transaction, row: NewRow): boolean {
-    const event = (row.flags & ROW_FLAG.CALL) === 0;
-    if (transaction.rows >= ROWS_MAX) {
-      if (event) transaction.omitted += 1;
-      if (event) this.counters.omittedEvents += 1;
-      return false;
+  /** Whether another row can be stored; an event that cannot is counted. */
+  private hasRoom(slot: number, flags: number): boolean {
+    const { slots } = this.table;
+    const event = (flags & ROW_FLAG.CALL) === 0;
+    if (slots.word(slot, IS.ROWS) < ROWS_MAX) {
+      if (event) slots.add(slot, IS.EVENTS, 1);
+      return true;
     }
-    if (event) transaction.events += 1;
-    this.table.addRow(transaction, row);
-    return true;
+    if (event) slots.add(slot, IS.OMITTED, 1);
+    if (event) this.counters.omittedEvents += 1;
+    slots.mark(slot, FLAG.ODD);
+    return false;
   }
 
-  private noteStart(transaction: Transaction, row: NewRow): void {
-    const startUs = row.endUs - row.durationUs - row.offsetUs;
-    transaction.startedUs = Math.min(transaction.startedUs, startUs);
-    if ((row.flags & NEVER_EVIDENCE) === 0) transaction.evidence = true;
-    if (!isEntry(row.flags)) return;
-    const { texts, instances } = this.table.rows;
-    const { service } = instances.get(row.instance);
-    const kind = `${service} ${texts.get(row.operation)}`;
-    transaction.entryStarted(kind, startUs);
-    if (transaction.learned && transaction.entries === 2) this.secondEntry(transaction, kind);
+  /** @param kind of an entry event */
+  private noteStart(slot: number, flags: number, startUs: number, kind: number): void {
+    const { slots } = this.table;
+    if (startUs < slots.double(slot, AT.STARTED)) slots.setDouble(slot, AT.STARTED, startUs);
+    if ((flags & NEVER_EVIDENCE) === 0) slots.mark(slot, FLAG.EVIDENCE);
+    if (kind === NONE) return;
+    slots.entryStarted(slot, kind, startUs);
+    const second = slots.has(slot, FLAG.LEARNED) && slots.word(slot, IS.ENTRIES) === 2;
+    if (second) this.secondEntry(this.table.at(slot), slots.kinds.get(kind));
   }
 
-  private noteEnd(transaction: Transaction, row: NewRow): void {
-    const endUs = row.endUs - row.offsetUs;
-    transaction.lastEndUs = Math.max(transaction.lastEndUs, endUs);
-    if (!isEntry(row.flags)) return;
-    transaction.entryEnded(endUs - row.durationUs, endUs, row.durationUs, outcomeOf(row.flags));
+  private noteEnd(slot: number, flags: number, endUs: number, durationUs: number): void {
+    const { slots } = this.table;
+    if (endUs > slots.double(slot, AT.LAST_END)) slots.setDouble(slot, AT.LAST_END, endUs);
+    if (isEntry(flags)) slots.entryEnded(slot, endUs - durationUs, endUs, durationUs, outcomeOf(flags));
   }
 
-  private began(transaction: Transaction, flags: number): void {
-    transaction.running += 1;
-    if (isEntry(flags)) transaction.entriesRunning += 1;
+  private began(slot: number, flags: number): void {
+    const { slots } = this.table;
+    slots.add(slot, IS.RUNNING, 1);
+    if (isEntry(flags)) slots.add(slot, IS.ENTRIES_RUNNING, 1);
   }
 
-  private ended(transaction: Transaction, flags: number, state: number): void {
+  private ended(slot: number, flags: number, state: number): void {
     if (state !== ROW_STATE.RUNNING) return;
-    transaction.running -= 1;
-    if (isEntry(flags)) transaction.entriesRunning -= 1;
+    const { slots } = this.table;
+    slots.add(slot, IS.RUNNING, -1);
+    if (isEntry(flags)) slots.add(slot, IS.ENTRIES_RUNNING, -1);
   }
 
   /** A request is not in its producer's list any more. Its end is on its way, or lost. */
-  private vanished({ transaction, row }: Running): void {
+  private vanished(row: NewRow): void {
     const { rows } = this.table;
-    const current = this.table.current(transaction);
-    if (current === undefined) return;
-    for (const known of this.table.rowsOf(current)) {
-      const same = rows.eventLow(known) === row.eventLow && rows.eventHigh(known) === row.eventHigh;
-      if (!same || ((rows.flags(known) ^ row.flags) & ROW_FLAG.CALL) !== 0) continue;
+    for (let known = this.table.rowOf(row.eventHigh, row.eventLow); known !== NONE; known = rows.twin(known)) {
+      if (((rows.flags(known) ^ row.flags) & ROW_FLAG.CALL) !== 0) continue;
       if (rows.state(known) !== ROW_STATE.RUNNING) continue;
-      this.ended(current, rows.flags(known), ROW_STATE.RUNNING);
+      const slot = rows.slot(known);
+      this.ended(slot, rows.flags(known), ROW_STATE.RUNNING);
       rows.setState(known, ROW_STATE.VANISHED);
-      this.touch(current);
+      this.touch(slot);
       return;
     }
   }
 
-  private touch(transaction: Transaction): void {
-    transaction.heardUs = this.nowUs;
-    transaction.stage = STAGE.ARRIVING;
-    this.table.shelve(transaction, 'arriving');
-    this.touched(transaction);
+  private touch(slot: number): void {
+    this.table.slots.touch(slot, this.nowUs);
+    this.touched(slot);
   }
+}
+
+/** What rows of one batch need of its strings, filled anew for each batch. */
+class Scratch {
+  /** Numbers of the strings, their hashes, and the kinds that begin with them as operations. */
+  readonly names = new Int32Array(STRINGS_MAX);
+  readonly hashes = new Int32Array(STRINGS_MAX);
+  readonly kindOf = new Int32Array(STRINGS_MAX);
 }
 
 const isEntry = (flags: number): boolean => (flags & (ROW_FLAG.CALL | ROW_FLAG.ENTRY)) === ROW_FLAG.ENTRY;
@@ -312,9 +413,4 @@ function instanceOf({ cuid, service, cluster, node, proxyId }: InstanceRef): {
   proxyId: string;
 } {
   return { cuid, service, cluster, node, proxyId };
-}
-
-function idOf(high: Column64, low: Column64, row: number): Id {
-  if (isZero64(high, row) && isZero64(low, row)) return NO_ID;
-  return [highWord(high, row), lowWord(high, row), highWord(low, row), lowWord(low, row)];
 }

@@ -47,12 +47,15 @@ export function* list(table: Table, request: ListRequest, nowUs: number): Pieces
     if (after !== undefined && compare(transaction, after) <= 0) continue;
     if (olderThanUs !== undefined && transaction.beginUs > nowUs - olderThanUs) continue;
     if (sinceUs !== undefined && (transaction.endUs ?? nowUs) < sinceUs) continue;
-    if (page.wants(transaction) && passes(table, transaction, request)) page.add(transaction);
+    const { beginUs, serial } = transaction;
+    const place = { beginUs, serial, transaction };
+    if (page.wants(place) && passes(table, transaction, request)) page.add(place);
   }
   const found = page.sorted();
   const last = found[pageSize - 1];
   // One may have gone, or become part of another, while others were looked at.
-  const transactions = found.slice(0, pageSize).filter(one => table.current(one) === one);
+  const shown = found.slice(0, pageSize).map(({ transaction }) => transaction);
+  const transactions = shown.filter(({ gone }) => !gone);
   return { transactions, nextPageToken: found.length > pageSize && last !== undefined ? token(last) : '', sinceUs };
 }
 
@@ -78,6 +81,11 @@ interface Position {
   readonly serial: number;
 }
 
+/** A transaction, with where it was when it was found: it may change, or go, before the page is full. */
+interface Found extends Position {
+  readonly transaction: Transaction;
+}
+
 /** Newest first: by begin, then by the order in which they were first heard of. */
 const compare = (a: Position, b: Position): number => b.beginUs - a.beginUs || b.serial - a.serial;
 
@@ -99,26 +107,26 @@ function parseToken(text: string): Position {
 
 /** The `size` newest of what is added, without sorting the rest: a heap with the oldest of them on top. */
 class Newest {
-  private readonly heap: Transaction[] = [];
+  private readonly heap: Found[] = [];
 
   constructor(private readonly size: number) {}
 
-  wants(transaction: Transaction): boolean {
-    return this.heap.length < this.size || compare(transaction, this.heap[0]!) < 0;
+  wants(found: Position): boolean {
+    return this.heap.length < this.size || compare(found, this.heap[0]!) < 0;
   }
 
-  add(transaction: Transaction): void {
+  add(found: Found): void {
     const { heap } = this;
     if (heap.length < this.size) {
-      heap.push(transaction);
+      heap.push(found);
       this.up(heap.length - 1);
     } else {
-      heap[0] = transaction;
+      heap[0] = found;
       this.down();
     }
   }
 
-  sorted(): Transaction[] {
+  sorted(): Found[] {
     return [...this.heap].sort(compare);
   }
 

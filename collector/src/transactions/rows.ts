@@ -1,9 +1,10 @@
-// The rows of all transactions, column by column, in chained lists.
+// The rows of all transactions, in chained lists.
 //
-// A row as an object would take some 400 bytes; here it takes 77. Chunks are allocated as needed and
-// reused through a free list. `Row` objects are made when someone asks for a transaction.
+// A row as an object would take some 400 bytes; here it takes 88, side by side, because rows are read
+// one by one and long after they came, when nothing of them is in a cache any more. Chunks are allocated
+// as needed and reused through a free list. `Row` objects are made when someone asks for a transaction.
 
-import { hexOfWords, ROW_FLAG } from '../ingest/columns.js';
+import { endUnixUs, hexOfWords, ROW_FLAG, type EventColumns } from '../ingest/columns.js';
 import { NONE } from './id-index.js';
 import { Interner } from './interner.js';
 
@@ -78,26 +79,36 @@ const CHUNK_BITS = 14;
 const CHUNK_ROWS = 1 << CHUNK_BITS;
 const IN_CHUNK = CHUNK_ROWS - 1;
 
+/** Where the words of a row are. The first four are two doubles. */
+const WORDS = 22;
+const END = 0;
+const OFFSET = 1;
+const EVENT_HIGH = 4;
+const EVENT_LOW = 5;
+const FLAGS = 6;
+const INSTANCE = 7;
+const NEXT = 8;
+/** Next row with the same event id. */
+const TWIN = 9;
+const SLOT = 10;
+const STATE = 11;
+const DURATION = 12;
+const OPERATION = 13;
+const PEER_SERVICE = 14;
+const PEER_CUID = 15;
+const DETAILS = 16;
+const SPAN_IN = 17;
+const SPAN_OUT = 18;
+const STATUS = 19;
+const RESPONSE_FLAGS = 20;
+const WAIT = 21;
+
 class Chunk {
-  readonly endUs = new Float64Array(CHUNK_ROWS);
-  readonly offsetUs = new Float64Array(CHUNK_ROWS);
-  readonly eventHigh = new Uint32Array(CHUNK_ROWS);
-  readonly eventLow = new Uint32Array(CHUNK_ROWS);
-  readonly durationUs = new Uint32Array(CHUNK_ROWS);
-  readonly waitUs = new Uint32Array(CHUNK_ROWS);
-  readonly status = new Uint32Array(CHUNK_ROWS);
-  readonly responseFlags = new Uint32Array(CHUNK_ROWS);
-  readonly flags = new Uint32Array(CHUNK_ROWS);
-  readonly spanIn = new Uint32Array(CHUNK_ROWS);
-  readonly spanOut = new Uint32Array(CHUNK_ROWS);
-  readonly operation = new Int32Array(CHUNK_ROWS);
-  readonly peerService = new Int32Array(CHUNK_ROWS);
-  readonly peerCuid = new Int32Array(CHUNK_ROWS);
-  readonly details = new Int32Array(CHUNK_ROWS);
-  readonly instance = new Int32Array(CHUNK_ROWS);
-  readonly next = new Int32Array(CHUNK_ROWS);
-  readonly state = new Uint8Array(CHUNK_ROWS);
+  readonly words = new Uint32Array(CHUNK_ROWS * WORDS);
+  readonly doubles = new Float64Array(this.words.buffer);
 }
+
+const at = (number: number): number => (number & IN_CHUNK) * WORDS;
 
 export class Rows {
   /** Names: operations, peers, details. */
@@ -112,12 +123,53 @@ export class Rows {
     return this.count;
   }
 
-  /** Stores a row in front of the list that begins at `next`, and returns its number. */
-  add(row: Readonly<NewRow>, next: number): number {
-    const number = this.take();
+  /** Stores a row of the transaction in `slot` in front of the list that begins at `next`, and returns its number. */
+  add(row: Readonly<NewRow>, slot: number, next: number): number {
+    const number = this.take(slot, next);
     this.write(number, row);
-    this.chunk(number).next[number & IN_CHUNK] = next;
-    this.count += 1;
+    return number;
+  }
+
+  /** As `add`, straight from columns; `names`: the numbers of their strings. */
+  addFrom(
+    columns: EventColumns,
+    row: number,
+    names: Readonly<Int32Array>,
+    instance: number,
+    offsetUs: number,
+    slot: number,
+    next: number,
+  ): number {
+    const number = this.take(slot, next);
+    const { words, doubles } = this.chunk(number);
+    const to = at(number);
+    doubles[(to >> 1) + END] = endUnixUs(columns, row);
+    doubles[(to >> 1) + OFFSET] = offsetUs;
+    words[to + EVENT_LOW] = columns.eventId[2 * row]!;
+    words[to + EVENT_HIGH] = columns.eventId[2 * row + 1]!;
+    words[to + FLAGS] = columns.flags[row]!;
+    words[to + INSTANCE] = instance;
+    words[to + STATE] = ROW_STATE.ENDED;
+    words[to + DURATION] = columns.durationUs[row]!;
+    const operation = names[columns.operation[row]!]!;
+    const peerService = names[columns.peerService[row]!]!;
+    const peerCuid = names[columns.peerCuid[row]!]!;
+    const details = names[columns.details[row]!]!;
+    words[to + OPERATION] = operation;
+    words[to + PEER_SERVICE] = peerService;
+    words[to + PEER_CUID] = peerCuid;
+    words[to + DETAILS] = details;
+    words[to + SPAN_IN] = foldSpan(columns.spanIn[2 * row + 1]!, columns.spanIn[2 * row]!);
+    words[to + SPAN_OUT] = foldSpan(columns.spanOut[2 * row + 1]!, columns.spanOut[2 * row]!);
+    words[to + STATUS] = columns.status[row]!;
+    words[to + RESPONSE_FLAGS] = columns.responseFlags[row]!;
+    words[to + WAIT] = columns.waitUs[row]!;
+    const { texts } = this;
+    texts.retain(operation);
+    texts.retain(peerService);
+    texts.retain(peerCuid);
+    texts.retain(details);
+    this.instances.retain(instance);
     return number;
   }
 
@@ -132,7 +184,7 @@ export class Rows {
     for (let number = first; number !== NONE;) {
       const next = this.next(number);
       this.releaseNames(number);
-      this.chunk(number).next[number & IN_CHUNK] = this.free;
+      this.set(number, NEXT, this.free);
       this.free = number;
       this.count -= 1;
       number = next;
@@ -140,57 +192,74 @@ export class Rows {
   }
 
   next(number: number): number {
-    return this.chunk(number).next[number & IN_CHUNK]!;
+    return this.get(number, NEXT) | 0;
   }
 
   setNext(number: number, next: number): void {
-    this.chunk(number).next[number & IN_CHUNK] = next;
+    this.set(number, NEXT, next);
+  }
+
+  /** Next row with the same event id, of whichever transaction; NONE = there is no other. */
+  twin(number: number): number {
+    return this.get(number, TWIN) | 0;
+  }
+
+  setTwin(number: number, twin: number): void {
+    this.set(number, TWIN, twin);
+  }
+
+  /** Of its transaction. */
+  slot(number: number): number {
+    return this.get(number, SLOT);
+  }
+
+  setSlot(number: number, slot: number): void {
+    this.set(number, SLOT, slot);
   }
 
   eventHigh(number: number): number {
-    return this.chunk(number).eventHigh[number & IN_CHUNK]!;
+    return this.get(number, EVENT_HIGH);
   }
 
   eventLow(number: number): number {
-    return this.chunk(number).eventLow[number & IN_CHUNK]!;
+    return this.get(number, EVENT_LOW);
   }
 
   flags(number: number): number {
-    return this.chunk(number).flags[number & IN_CHUNK]!;
+    return this.get(number, FLAGS);
   }
 
   state(number: number): number {
-    return this.chunk(number).state[number & IN_CHUNK]!;
+    return this.get(number, STATE);
   }
 
   setState(number: number, state: number): void {
-    this.chunk(number).state[number & IN_CHUNK] = state;
+    this.set(number, STATE, state);
   }
 
   instanceOf(number: number): Instance {
-    return this.instances.get(this.chunk(number).instance[number & IN_CHUNK]!);
+    return this.instances.get(this.get(number, INSTANCE));
   }
 
   peerServiceOf(number: number): string {
-    return this.texts.get(this.chunk(number).peerService[number & IN_CHUNK]!);
+    return this.texts.get(this.get(number, PEER_SERVICE));
   }
 
   /** Of a row that runs: it was heard of again. */
   heard(number: number, endUs: number, durationUs: number): void {
-    const chunk = this.chunk(number);
-    chunk.endUs[number & IN_CHUNK] = endUs;
-    chunk.durationUs[number & IN_CHUNK] = durationUs;
+    this.chunk(number).doubles[(at(number) >> 1) + END] = endUs;
+    this.set(number, DURATION, durationUs);
   }
 
-  /** Whether the stored row and `row` tell of the same request at the same proxy, from the same side. */
-  isSameRequest(number: number, row: Readonly<NewRow>): boolean {
-    const chunk = this.chunk(number);
-    const at = number & IN_CHUNK;
+  /** Whether the stored row tells of the request with this event id at the same proxy, from the same side. */
+  isSameRequest(number: number, eventHigh: number, eventLow: number, instance: number, flags: number): boolean {
+    const { words } = this.chunk(number);
+    const from = at(number);
     return (
-      chunk.eventLow[at] === row.eventLow &&
-      chunk.eventHigh[at] === row.eventHigh &&
-      this.isSameProxy(chunk.instance[at]!, row.instance) &&
-      ((chunk.flags[at]! ^ row.flags) & ROW_FLAG.CALL) === 0
+      words[from + EVENT_LOW] === eventLow &&
+      words[from + EVENT_HIGH] === eventHigh &&
+      ((words[from + FLAGS]! ^ flags) & ROW_FLAG.CALL) === 0 &&
+      this.isSameProxy(words[from + INSTANCE]!, instance)
     );
   }
 
@@ -200,90 +269,100 @@ export class Rows {
   }
 
   /** With isSameRequest: the row is the very same, not another attempt at the same instance. */
-  isSameEnd(number: number, row: Readonly<NewRow>): boolean {
-    const chunk = this.chunk(number);
-    const at = number & IN_CHUNK;
-    return chunk.endUs[at] === row.endUs && chunk.durationUs[at] === row.durationUs;
+  isSameEnd(number: number, endUs: number, durationUs: number): boolean {
+    return this.chunk(number).doubles[(at(number) >> 1) + END] === endUs && this.get(number, DURATION) === durationUs;
   }
 
   read(number: number): Row {
-    const chunk = this.chunk(number);
-    const at = number & IN_CHUNK;
-    const endUs = chunk.endUs[at]!;
-    const durationUs = chunk.durationUs[at]!;
-    const [high, low] = [chunk.eventHigh[at]!, chunk.eventLow[at]!];
-    const flags = chunk.flags[at]!;
+    const { words, doubles } = this.chunk(number);
+    const from = at(number);
+    const endUs = doubles[(from >> 1) + END]!;
+    const durationUs = words[from + DURATION]!;
+    const [high, low] = [words[from + EVENT_HIGH]!, words[from + EVENT_LOW]!];
+    const flags = words[from + FLAGS]!;
     return {
-      instance: this.instances.get(chunk.instance[at]!),
+      instance: this.instances.get(words[from + INSTANCE]!),
       eventId: (high | low) === 0 ? '' : hexOfWords(high, low),
       call: (flags & ROW_FLAG.CALL) !== 0,
       startUs: endUs - durationUs,
       endUs,
       durationUs,
-      offsetUs: chunk.offsetUs[at]!,
-      spanIn: chunk.spanIn[at]!,
-      spanOut: chunk.spanOut[at]!,
-      operation: this.texts.get(chunk.operation[at]!),
-      peerService: this.texts.get(chunk.peerService[at]!),
-      peerCuid: this.texts.get(chunk.peerCuid[at]!),
-      details: this.texts.get(chunk.details[at]!),
-      status: chunk.status[at]!,
-      responseFlags: chunk.responseFlags[at]!,
+      offsetUs: doubles[(from >> 1) + OFFSET]!,
+      spanIn: words[from + SPAN_IN]!,
+      spanOut: words[from + SPAN_OUT]!,
+      operation: this.texts.get(words[from + OPERATION]!),
+      peerService: this.texts.get(words[from + PEER_SERVICE]!),
+      peerCuid: this.texts.get(words[from + PEER_CUID]!),
+      details: this.texts.get(words[from + DETAILS]!),
+      status: words[from + STATUS]!,
+      responseFlags: words[from + RESPONSE_FLAGS]!,
       flags,
-      waitUs: chunk.waitUs[at]!,
-      state: chunk.state[at]!,
+      waitUs: words[from + WAIT]!,
+      state: words[from + STATE]!,
     };
   }
 
   private write(number: number, row: Readonly<NewRow>): void {
-    const chunk = this.chunk(number);
-    const at = number & IN_CHUNK;
-    chunk.endUs[at] = row.endUs;
-    chunk.offsetUs[at] = row.offsetUs;
-    chunk.eventHigh[at] = row.eventHigh;
-    chunk.eventLow[at] = row.eventLow;
-    chunk.durationUs[at] = row.durationUs;
-    chunk.waitUs[at] = row.waitUs;
-    chunk.status[at] = row.status;
-    chunk.responseFlags[at] = row.responseFlags;
-    chunk.flags[at] = row.flags;
-    chunk.spanIn[at] = row.spanIn;
-    chunk.spanOut[at] = row.spanOut;
-    chunk.operation[at] = row.operation;
-    chunk.peerService[at] = row.peerService;
-    chunk.peerCuid[at] = row.peerCuid;
-    chunk.details[at] = row.details;
-    chunk.instance[at] = row.instance;
-    chunk.state[at] = row.state;
-    this.texts.retain(row.operation);
-    this.texts.retain(row.peerService);
-    this.texts.retain(row.peerCuid);
-    this.texts.retain(row.details);
+    const { words, doubles } = this.chunk(number);
+    const to = at(number);
+    doubles[(to >> 1) + END] = row.endUs;
+    doubles[(to >> 1) + OFFSET] = row.offsetUs;
+    words[to + EVENT_HIGH] = row.eventHigh;
+    words[to + EVENT_LOW] = row.eventLow;
+    words[to + FLAGS] = row.flags;
+    words[to + INSTANCE] = row.instance;
+    words[to + STATE] = row.state;
+    words[to + DURATION] = row.durationUs;
+    words[to + OPERATION] = row.operation;
+    words[to + PEER_SERVICE] = row.peerService;
+    words[to + PEER_CUID] = row.peerCuid;
+    words[to + DETAILS] = row.details;
+    words[to + SPAN_IN] = row.spanIn;
+    words[to + SPAN_OUT] = row.spanOut;
+    words[to + STATUS] = row.status;
+    words[to + RESPONSE_FLAGS] = row.responseFlags;
+    words[to + WAIT] = row.waitUs;
+    for (const name of [row.operation, row.peerService, row.peerCuid, row.details]) this.texts.retain(name);
     this.instances.retain(row.instance);
   }
 
   private releaseNames(number: number): void {
-    const chunk = this.chunk(number);
-    const at = number & IN_CHUNK;
-    this.texts.release(chunk.operation[at]!);
-    this.texts.release(chunk.peerService[at]!);
-    this.texts.release(chunk.peerCuid[at]!);
-    this.texts.release(chunk.details[at]!);
-    this.instances.release(chunk.instance[at]!);
+    const { words } = this.chunk(number);
+    const from = at(number);
+    this.texts.release(words[from + OPERATION]!);
+    this.texts.release(words[from + PEER_SERVICE]!);
+    this.texts.release(words[from + PEER_CUID]!);
+    this.texts.release(words[from + DETAILS]!);
+    this.instances.release(words[from + INSTANCE]!);
+  }
+
+  private get(number: number, word: number): number {
+    return this.chunk(number).words[at(number) + word]!;
+  }
+
+  private set(number: number, word: number, value: number): void {
+    this.chunk(number).words[at(number) + word] = value;
   }
 
   private chunk(number: number): Chunk {
     return this.chunks[number >>> CHUNK_BITS]!;
   }
 
-  private take(): number {
-    const number = this.free;
-    if (number !== NONE) {
-      this.free = this.next(number);
-      return number;
+  /** A number for a row of the transaction in `slot`, in front of the list that begins at `next`. */
+  private take(slot: number, next: number): number {
+    let number = this.free;
+    if (number !== NONE) this.free = this.next(number);
+    else {
+      if (this.used === this.chunks.length * CHUNK_ROWS) this.chunks.push(new Chunk());
+      number = this.used++;
     }
-    if (this.used === this.chunks.length * CHUNK_ROWS) this.chunks.push(new Chunk());
-    return this.used++;
+    this.count += 1;
+    const { words } = this.chunk(number);
+    const to = at(number);
+    words[to + NEXT] = next;
+    words[to + TWIN] = NONE;
+    words[to + SLOT] = slot;
+    return number;
   }
 }
 

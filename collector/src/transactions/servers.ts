@@ -37,6 +37,11 @@ export class Servers {
     return this.thinning.has(cuid);
   }
 
+  /** Whether the latest rows of any life were thinned. */
+  get thinAtAll(): boolean {
+    return this.thinning.size > 0;
+  }
+
   isService(name: string): boolean {
     return this.services.has(name);
   }

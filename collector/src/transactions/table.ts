@@ -3,13 +3,14 @@
 
 import { maskedWord, type Id } from './ids.js';
 import { IdIndex, NONE } from './id-index.js';
-import { Rows, type Row } from './rows.js';
-import { IDS_MAX, Transaction, type IndexedId, type Shelf } from './transaction.js';
+import { Rows, type NewRow, type Row } from './rows.js';
+import { AT, IDS_MAX, IS, SHELVES, Slots, type IndexedId, type Shelf } from './slots.js';
+import { Transaction } from './transaction.js';
 
 /** Rows of one transaction: 512 events, each with the caller's side of it. */
 export const ROWS_MAX = 1024;
 
-/** Rows a transaction, on the average, when the table is full: about 77 bytes each. */
+/** Rows a transaction, on the average, when the table is full: 88 bytes each. */
 const ROWS_MEAN = 20;
 
 /** Share of the table that failed transactions and noise can fill while others want room. */
@@ -18,12 +19,18 @@ const NOISE_SHARE = 0.05;
 
 type IndexName = IndexedId['index'] | 'event';
 
-/** The ids of one row; [0, 0, 0, 0] = it has none of this sort. */
+/** The ids of one row as words, to be filled again for each; all zero = it has none of this sort. */
 export interface RowIds {
-  readonly key: Id;
-  readonly request: Id;
-  /** The first two words are 0. */
-  readonly event: Id;
+  key0: number;
+  key1: number;
+  key2: number;
+  key3: number;
+  request0: number;
+  request1: number;
+  request2: number;
+  request3: number;
+  eventHigh: number;
+  eventLow: number;
 }
 
 export interface TableCounters {
@@ -37,203 +44,255 @@ export interface TableCounters {
 
 export class Table {
   readonly rows = new Rows();
+  readonly slots = new Slots();
   readonly counters: TableCounters = { evicted: 0, expired: 0, merged: 0, mergesRefused: 0 };
-  /** Each in the order in which its transactions will expire. */
-  readonly shelves: Readonly<Record<Shelf, Set<Transaction>>> = {
-    arriving: new Set(),
-    settled: new Set(),
-    running: new Set(),
-    noise: new Set(),
-    ended: new Set(),
-    failed: new Set(),
-  };
   /** Begin of the latest transaction that was given up for want of room, us; 0 = none was. */
   evictedBeginUs = 0;
-  private readonly slots: (Transaction | undefined)[] = [];
-  private readonly freeSlots: number[] = [];
-  private readonly indexes: Readonly<Record<IndexName, IdIndex>>;
-  private serial = 0;
-  private count = 0;
+  private readonly keys: IdIndex;
+  private readonly requests: IdIndex;
+  /** Rows by event id: the one that came first, with the others as its twins. */
+  private readonly events: IdIndex;
 
+  /** @param leaving told of each that is given up for want of room before it is gone */
   constructor(
     private readonly transactionsMax: number,
     seed: number,
+    private readonly leaving: (slot: number) => void = () => undefined,
   ) {
-    this.indexes = { key: new IdIndex(seed), request: new IdIndex(seed), event: new IdIndex(seed) };
+    this.keys = new IdIndex(seed);
+    this.requests = new IdIndex(seed);
+    this.events = new IdIndex(seed);
   }
 
   get size(): number {
-    return this.count;
+    return this.slots.size;
   }
 
   *all(): Generator<Transaction> {
-    for (const transaction of this.slots) if (transaction !== undefined) yield transaction;
+    for (const slot of this.slots.all()) yield this.at(slot);
+  }
+
+  at(slot: number): Transaction {
+    return new Transaction(this.slots, slot);
   }
 
   find(index: IndexName, id: Id): Transaction | undefined {
-    const slot = this.indexes[index].get(id[0], secondWord(index, id), id[2], id[3]);
-    return slot === NONE ? undefined : this.slots[slot];
+    const slot = index === 'event' ? this.slotOfRow(this.rowOf(id[2], id[3])) : this.slotOf(index, ...id);
+    return slot === NONE ? undefined : this.at(slot);
+  }
+
+  /** First row with an event id, or NONE; the others are its twins. */
+  rowOf(eventHigh: number, eventLow: number): number {
+    return this.events.get(0, 0, eventHigh, eventLow);
   }
 
   /** The transaction of a row: the one that has any of its ids, several joined into one, or a new one. */
-  join(ids: RowIds): Transaction {
-    let transaction = isNone(ids.event) ? undefined : this.find('event', ids.event);
-    if (!isNone(ids.key)) transaction = this.unite(transaction, this.find('key', ids.key));
-    if (!isNone(ids.request)) transaction = this.unite(transaction, this.byRequest(ids, transaction === undefined));
-    transaction ??= this.create();
-    this.register(transaction, 'key', ids.key);
-    this.register(transaction, 'request', ids.request);
-    return transaction;
+  join(ids: RowIds): number {
+    const { slots } = this;
+    const { key0, key1, key2, key3, request0, request1, request2, request3 } = ids;
+    const hasKey = (key0 | key1 | key2 | key3) !== 0;
+    const hasRequest = (request0 | request1 | request2 | request3) !== 0;
+    let slot = this.slotOfRow((ids.eventHigh | ids.eventLow) === 0 ? NONE : this.rowOf(ids.eventHigh, ids.eventLow));
+    // Nearly always its ids are those it had at first; then there is nothing to look up.
+    let keyKnown = !hasKey || (slot !== NONE && slots.isFirstKey(slot, key0, key1, key2, key3));
+    if (!keyKnown) {
+      const byKey = this.slotOf('key', key0, key1, key2, key3);
+      keyKnown = byKey !== NONE;
+      slot = this.unite(slot, byKey);
+    }
+    let requestKnown =
+      !hasRequest || (slot !== NONE && slots.isFirstRequest(slot, request0, request1, request2, request3));
+    if (!requestKnown) {
+      const byRequest = this.slotOf('request', request0, request1, request2, request3);
+      requestKnown = byRequest !== NONE;
+      if (byRequest !== NONE && this.mayJoin(byRequest, slot, hasKey)) slot = this.unite(slot, byRequest);
+    }
+    if (slot === NONE) slot = this.create();
+    if (!keyKnown) this.register(slot, 'key', key0, key1, key2, key3);
+    if (!requestKnown) this.register(slot, 'request', request0, request1, request2, request3);
+    return slot;
   }
 
-  /** Stores a row as one of `transaction`; its event id leads there from now on. */
-  addRow(transaction: Transaction, row: Parameters<Rows['add']>[0]): void {
-    transaction.first = this.rows.add(row, transaction.first);
-    transaction.rows += 1;
-    const { event } = this.indexes;
-    if ((row.eventHigh | row.eventLow) !== 0 && event.get(0, 0, row.eventHigh, row.eventLow) === NONE) {
-      event.set(0, 0, row.eventHigh, row.eventLow, transaction.slot);
+  /** Stores a row as one of the transaction in `slot`; its event id leads there from now on. */
+  addRow(slot: number, row: Readonly<NewRow>): void {
+    const { slots, rows } = this;
+    this.added(slot, rows.add(row, slot, slots.word(slot, IS.FIRST)), row.eventHigh, row.eventLow);
+  }
+
+  /** A row was stored in front of the list of `slot`. */
+  added(slot: number, row: number, eventHigh: number, eventLow: number): void {
+    const { slots, rows } = this;
+    slots.setWord(slot, IS.FIRST, row);
+    slots.add(slot, IS.ROWS, 1);
+    if ((eventHigh | eventLow) !== 0) {
+      const first = this.events.get(0, 0, eventHigh, eventLow);
+      if (first === NONE) this.events.set(0, 0, eventHigh, eventLow, row);
+      else {
+        rows.setTwin(row, rows.twin(first));
+        rows.setTwin(first, row);
+      }
     }
-    while (this.rows.size > this.transactionsMax * ROWS_MEAN && this.evict(transaction));
+    while (rows.size > this.transactionsMax * ROWS_MEAN && this.evict(slot));
   }
 
   /** Numbers of the rows of a transaction, latest first. */
-  *rowsOf(transaction: Transaction): Generator<number> {
-    for (let row = transaction.first; row !== NONE; row = this.rows.next(row)) yield row;
+  *rowsOf({ slot }: Pick<Transaction, 'slot'>): Generator<number> {
+    for (let row = this.slots.word(slot, IS.FIRST); row !== NONE; row = this.rows.next(row)) yield row;
   }
 
-  read(transaction: Transaction): Row[] {
+  read(transaction: Pick<Transaction, 'slot'>): Row[] {
     const rows: Row[] = [];
     for (const row of this.rowsOf(transaction)) rows.push(this.rows.read(row));
     return rows;
   }
 
-  /** Puts a transaction at the end of a shelf. */
-  shelve(transaction: Transaction, shelf: Shelf): void {
-    this.shelves[transaction.shelf].delete(transaction);
-    transaction.shelf = shelf;
-    this.shelves[shelf].add(transaction);
-  }
-
-  /** What has become of a transaction: itself, the one it was joined into, or undefined if it is gone. */
-  current(transaction: Transaction): Transaction | undefined {
-    let at = transaction;
-    while (at.mergedInto !== undefined) at = at.mergedInto;
-    return this.slots[at.slot] === at ? at : undefined;
-  }
-
   /** Forgets ended transactions of one shelf that ended before `beforeUs`. */
   expire(shelf: Shelf, beforeUs: number): void {
-    for (const transaction of this.shelves[shelf]) {
+    const { slots } = this;
+    for (let slot = slots.firstOf(shelf); slot !== NONE; slot = slots.firstOf(shelf)) {
+      const transaction = this.at(slot);
       // A sender's clock may be ahead of ours.
       if (Math.min(transaction.endUs ?? transaction.heardUs, transaction.heardUs) >= beforeUs) return;
-      this.remove(transaction);
+      this.remove(slot);
       this.counters.expired += 1;
     }
   }
 
-  private create(): Transaction {
-    const slot = this.freeSlots.pop() ?? this.slots.length;
-    const transaction = new Transaction(slot, ++this.serial);
-    this.slots[slot] = transaction;
-    this.shelves.arriving.add(transaction);
-    this.count += 1;
-    while (this.count > this.transactionsMax && this.evict(transaction));
-    return transaction;
+  private slotOfRow(row: number): number {
+    return row === NONE ? NONE : this.rows.slot(row);
   }
 
-  private register(transaction: Transaction, index: IndexedId['index'], id: Id): void {
-    if (isNone(id) || transaction.ids.length >= IDS_MAX || this.find(index, id) !== undefined) return;
-    this.point({ index, id }, transaction);
-    transaction.ids.push({ index, id });
+  private slotOf(index: IndexedId['index'], a: number, b: number, c: number, d: number): number {
+    // Request ids are compared without the digit in which Envoy packs the trace reason, but kept as they are.
+    return index === 'key' ? this.keys.get(a, b, c, d) : this.requests.get(a, maskedWord(b), c, d);
   }
 
-  private point({ index, id }: IndexedId, transaction: Transaction): void {
-    this.indexes[index].set(id[0], secondWord(index, id), id[2], id[3], transaction.slot);
+  private create(): number {
+    const slot = this.slots.take();
+    while (this.slots.size > this.transactionsMax && this.evict(slot));
+    return slot;
   }
 
-  /** By request id; not when that would be the only link of a new key to a transaction with too many. */
-  private byRequest({ request, key }: RowIds, alone: boolean): Transaction | undefined {
-    const found = this.find('request', request);
-    if (found === undefined || !alone || isNone(key) || found.ids.length < IDS_MAX) return found;
+  private register(slot: number, index: IndexedId['index'], a: number, b: number, c: number, d: number): void {
+    if (this.slots.word(slot, IS.IDS) >= IDS_MAX || this.slotOf(index, a, b, c, d) !== NONE) return;
+    this.point(index, a, b, c, d, slot);
+    this.slots.noteId(slot, index, a, b, c, d);
+  }
+
+  private point(index: IndexedId['index'], a: number, b: number, c: number, d: number, slot: number): void {
+    if (index === 'key') this.keys.set(a, b, c, d, slot);
+    else this.requests.set(a, maskedWord(b), c, d, slot);
+  }
+
+  /** Not when the request id would be the only link of a new key to a transaction with too many. */
+  private mayJoin(found: number, slot: number, hasKey: boolean): boolean {
+    if (slot !== NONE || !hasKey || this.slots.word(found, IS.IDS) < IDS_MAX) return true;
     this.counters.mergesRefused += 1;
-    return undefined;
+    return false;
   }
 
-  private unite(a: Transaction | undefined, b: Transaction | undefined): Transaction | undefined {
-    if (a === undefined || b === undefined || a === b) return a ?? b;
+  private unite(a: number, b: number): number {
+    if (a === NONE || b === NONE || a === b) return a === NONE ? b : a;
+    const { slots } = this;
+    const [rowsOfA, rowsOfB] = [slots.word(a, IS.ROWS), slots.word(b, IS.ROWS)];
     // An id that many requests share (a constant x-request-id) is no id: it must not make all of them one.
-    if (a.ids.length + b.ids.length > IDS_MAX || a.rows + b.rows > 2 * ROWS_MAX) {
+    if (slots.word(a, IS.IDS) + slots.word(b, IS.IDS) > IDS_MAX || rowsOfA + rowsOfB > 2 * ROWS_MAX) {
       this.counters.mergesRefused += 1;
       return a;
     }
-    return a.rows >= b.rows ? this.merge(a, b) : this.merge(b, a);
+    return rowsOfA >= rowsOfB ? this.merge(a, b) : this.merge(b, a);
   }
 
-  private merge(into: Transaction, from: Transaction): Transaction {
+  private merge(into: number, from: number): number {
+    const { slots, rows } = this;
+    const first = slots.word(from, IS.FIRST);
     let last = NONE;
-    for (const row of this.rowsOf(from)) {
+    for (let row = first; row !== NONE; row = rows.next(row)) {
       last = row;
-      this.indexes.event.set(0, 0, this.rows.eventHigh(row), this.rows.eventLow(row), into.slot);
+      rows.setSlot(row, into);
     }
     if (last !== NONE) {
-      this.rows.setNext(last, into.first);
-      into.first = from.first;
+      rows.setNext(last, slots.word(into, IS.FIRST));
+      slots.setWord(into, IS.FIRST, first);
     }
-    into.rows += from.rows;
-    for (const id of from.ids) {
-      this.point(id, into);
-      into.ids.push(id);
+    slots.add(into, IS.ROWS, slots.word(from, IS.ROWS));
+    for (const { index, id } of slots.idsOf(from)) {
+      this.point(index, ...id, into);
+      slots.noteId(into, index, ...id);
     }
-    into.absorb(from);
-    from.mergedInto = into;
-    this.forget(from);
+    slots.absorb(into, from);
+    slots.release(from);
     this.counters.merged += 1;
     return into;
   }
 
   /** Gives up the least useful transaction, never `kept`; false if there is no other. */
-  private evict(kept: Transaction): boolean {
-    const { arriving, settled, running, noise, ended, failed } = this.shelves;
-    const order =
-      noise.size > NOISE_SHARE * this.transactionsMax
-        ? [noise, ended, failed, settled, running, arriving]
-        : failed.size > FAILED_SHARE * this.transactionsMax
-          ? [failed, ended, noise, settled, running, arriving]
-          : [ended, noise, failed, settled, running, arriving];
-    for (const shelf of order) {
-      for (const transaction of shelf) {
-        if (transaction === kept) continue;
-        this.evictedBeginUs = Math.max(this.evictedBeginUs, transaction.beginUs);
-        this.remove(transaction);
-        this.counters.evicted += 1;
-        return true;
-      }
+  private evict(kept: number): boolean {
+    const { slots } = this;
+    for (const shelf of this.evictionOrder()) {
+      let slot = slots.firstOf(shelf);
+      if (slot === kept) slot = slots.after(slot);
+      if (slot === NONE) continue;
+      this.leaving(slot);
+      this.evictedBeginUs = Math.max(this.evictedBeginUs, this.beginUs(slot));
+      this.remove(slot);
+      this.counters.evicted += 1;
+      return true;
     }
     return false;
   }
 
-  private remove(transaction: Transaction): void {
-    const { slot } = transaction;
-    for (const row of this.rowsOf(transaction)) {
-      this.indexes.event.delete(0, 0, this.rows.eventHigh(row), this.rows.eventLow(row), slot);
-    }
-    this.rows.freeList(transaction.first);
-    for (const { index, id } of transaction.ids) {
-      this.indexes[index].delete(id[0], secondWord(index, id), id[2], id[3], slot);
-    }
-    this.forget(transaction);
+  private evictionOrder(): readonly Shelf[] {
+    if (this.slots.sizeOf('noise') > NOISE_SHARE * this.transactionsMax) return NOISE_FIRST;
+    return this.slots.sizeOf('failed') > FAILED_SHARE * this.transactionsMax ? FAILED_FIRST : ENDED_FIRST;
   }
 
-  private forget(transaction: Transaction): void {
-    this.slots[transaction.slot] = undefined;
-    this.freeSlots.push(transaction.slot);
-    this.shelves[transaction.shelf].delete(transaction);
-    this.count -= 1;
+  private beginUs(slot: number): number {
+    const entryStartUs = this.slots.double(slot, AT.ENTRY_START);
+    return entryStartUs === Number.POSITIVE_INFINITY ? this.slots.double(slot, AT.STARTED) : entryStartUs;
+  }
+
+  private remove(slot: number): void {
+    const { slots, rows } = this;
+    const first = slots.word(slot, IS.FIRST);
+    for (let row = first; row !== NONE; row = rows.next(row)) this.unlist(row);
+    rows.freeList(first);
+    if (slots.word(slot, IS.HAS_KEY) === 1) this.unpoint('key', slots.idAt(slot, IS.FIRST_KEY), slot);
+    if (slots.word(slot, IS.HAS_REQUEST) === 1) this.unpoint('request', slots.idAt(slot, IS.FIRST_REQUEST), slot);
+    for (const { index, id } of slots.peek(slot)?.ids ?? NO_IDS) this.unpoint(index, id, slot);
+    slots.release(slot);
+  }
+
+  /** Takes a row out of those with its event id. */
+  private unlist(row: number): void {
+    const { rows, events } = this;
+    const [high, low] = [rows.eventHigh(row), rows.eventLow(row)];
+    if ((high | low) === 0) return;
+    const first = events.get(0, 0, high, low);
+    const twin = rows.twin(row);
+    if (first === row) {
+      if (twin === NONE) events.delete(0, 0, high, low, row);
+      else events.set(0, 0, high, low, twin);
+      return;
+    }
+    for (let before = first; before !== NONE; before = rows.twin(before)) {
+      if (rows.twin(before) !== row) continue;
+      rows.setTwin(before, twin);
+      return;
+    }
+  }
+
+  private unpoint(index: IndexedId['index'], id: Id, slot: number): void {
+    if (index === 'key') this.keys.delete(id[0], id[1], id[2], id[3], slot);
+    else this.requests.delete(id[0], maskedWord(id[1]), id[2], id[3], slot);
   }
 }
 
-/** Request ids are compared without the digit in which Envoy packs the trace reason, but kept as they are. */
-const secondWord = (index: IndexName, id: Id): number => (index === 'request' ? maskedWord(id[1]) : id[1]);
+const NO_IDS: readonly IndexedId[] = [];
+
+const [ARRIVING, SETTLED, RUNNING, NOISE, ENDED, FAILED] = SHELVES;
+const NOISE_FIRST = [NOISE, ENDED, FAILED, SETTLED, RUNNING, ARRIVING] as const;
+const FAILED_FIRST = [FAILED, ENDED, NOISE, SETTLED, RUNNING, ARRIVING] as const;
+const ENDED_FIRST = [ENDED, NOISE, FAILED, SETTLED, RUNNING, ARRIVING] as const;
 
 export const isNone = (id: Id): boolean => (id[0] | id[1] | id[2] | id[3]) === 0;

@@ -532,13 +532,16 @@ describe('transactions are bounded', () => {
     const { table } = world.transactions as unknown as {
       table: {
         rows: { size: number; texts: { size: number }; instances: { size: number } };
-        indexes: Record<string, { size: number }>;
+        slots: { kinds: { size: number }; rare: { size: number } };
+        keys: { size: number };
+        requests: { size: number };
+        events: { size: number };
       };
     };
     assert.deepEqual([table.rows.size, table.rows.texts.size, table.rows.instances.size], [0, 0, 0]);
     assert.deepEqual(
-      Object.values(table.indexes).map(index => index.size),
-      [0, 0, 0],
+      [table.keys, table.requests, table.events, table.slots.rare].map(({ size }) => size),
+      [0, 0, 0, 0],
     );
   });
 });

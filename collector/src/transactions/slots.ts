@@ -1,0 +1,444 @@
+// What is known of each transaction, in typed arrays by slot: what every row changes.
+//
+// A transaction as an object with its ids and its place in a list takes a microsecond to make and to
+// collect, for the ten rows it has. Here it is a few words that are used again. What few transactions have
+// (a text of its key, more than one id of a sort) lies in objects beside them. `Transaction` is a view.
+
+import type { Id } from './ids.js';
+import { maskedWord } from './ids.js';
+import { NONE } from './id-index.js';
+import { Interner } from './interner.js';
+
+/** Which list of kept transactions it is in: they expire and are given up one after the other. */
+export const SHELVES = ['arriving', 'settled', 'running', 'noise', 'ended', 'failed'] as const;
+export type Shelf = (typeof SHELVES)[number];
+
+const ARRIVING = SHELVES.indexOf('arriving');
+
+/** How far the wait for late rows has come. */
+export const STAGE = {
+  /** Rows came within SETTLE_US. */
+  ARRIVING: 0,
+  /** Quiet since; the flow has learned from it. */
+  SETTLED: 1,
+  /** Quiet for GRACE_US: what has not come is taken as missing. */
+  FINAL: 2,
+} as const;
+
+const KEY_SOURCE_REQUEST_ID = 9;
+
+/** Ids of one transaction that it can be found by, at most; what comes after them joins by another. */
+export const IDS_MAX = 64;
+
+export interface IndexedId {
+  readonly index: 'key' | 'request';
+  readonly id: Id;
+}
+
+/** Doubles of a slot. */
+const DOUBLES = 8;
+export const AT = {
+  /** When a row or list last told of it, by the collector's clock; so are all times here. */
+  HEARD: 0,
+  /** Earliest start of any row. */
+  STARTED: 1,
+  /** Latest end of any row that ended. */
+  LAST_END: 2,
+  /** Start of its first entry event, end of the one that ended last. */
+  ENTRY_START: 3,
+  ENTRY_END: 4,
+  /** Start of the row that the key is from. */
+  KEY_START: 5,
+  ENTRY_DURATION: 6,
+  SERIAL: 7,
+} as const;
+
+/** Words of a slot. */
+const WORDS = 40;
+export const IS = {
+  /** First row of its list, and how many there are; those of events, and those left out. */
+  FIRST: 0,
+  ROWS: 1,
+  EVENTS: 2,
+  OMITTED: 3,
+  /** Entry events, and those that ended. */
+  ENTRIES: 4,
+  ENTRIES_ENDED: 5,
+  ENTRY_OUTCOME: 6,
+  /** Rows that run now, and the entry events among them. */
+  RUNNING: 7,
+  ENTRIES_RUNNING: 8,
+  STAGE: 9,
+  SHELF: 10,
+  BEFORE: 11,
+  AFTER: 12,
+  /** Of FLAG. */
+  FLAGS: 13,
+  KEY_RANK: 14,
+  KEY_SOURCE: 15,
+  /** Number of its kind, NONE = no entry was heard of. */
+  KIND: 16,
+  /** Sums and pairs of its rows: see shapes.ts. */
+  SHAPE_A: 17,
+  SHAPE_B: 18,
+  PAIRS: 19,
+  /** Events whose cause should be known and is not: as counted, and as found when it last settled. */
+  UNLINKED: 20,
+  UNLINKED_FOUND: 21,
+  /** Ids that it can be found by: how many; the first of each sort in words. */
+  IDS: 22,
+  KEY: 24,
+  FIRST_KEY: 28,
+  FIRST_REQUEST: 32,
+  HAS_KEY: 36,
+  HAS_REQUEST: 37,
+} as const;
+
+export const FLAG = {
+  /** Some row is evidence: no probe, shadow or own request. */
+  EVIDENCE: 1,
+  LEARNED: 2,
+  /** Read back after a restart: what it has to tell was counted before. */
+  REBUILT: 4,
+  /** A verdict in force says that it cannot succeed any more. */
+  DOOMED: 8,
+  /** Some row is no plain success, so its shape does not say all. */
+  ODD: 16,
+} as const;
+
+/** What few transactions have. */
+export interface Rare {
+  keyText: string;
+  /** Beyond the first key and the first request id. */
+  ids: IndexedId[];
+  /** The state and kind that watchers were told last. */
+  told: string;
+  /** As found when it last settled: see `Transaction.endedWithoutEntry`. */
+  endedWithoutEntry: string;
+}
+
+const START_SIZE = 1024; // slots; doubles when full
+
+export class Slots {
+  doubles = new Float64Array(DOUBLES * START_SIZE);
+  words = new Int32Array(WORDS * START_SIZE);
+  readonly kinds = new Interner<string>();
+  private readonly rare = new Map<number, Rare>();
+  private used = 0;
+  private free: number[] = [];
+  private serial = 0;
+  private readonly heads = new Int32Array(SHELVES.length).fill(NONE);
+  private readonly tails = new Int32Array(SHELVES.length).fill(NONE);
+  private readonly sizes = new Int32Array(SHELVES.length);
+
+  /** Slots that are in use. */
+  get size(): number {
+    return this.used - this.free.length;
+  }
+
+  double(slot: number, at: number): number {
+    return this.doubles[DOUBLES * slot + at]!;
+  }
+
+  setDouble(slot: number, at: number, value: number): void {
+    this.doubles[DOUBLES * slot + at] = value;
+  }
+
+  word(slot: number, is: number): number {
+    return this.words[WORDS * slot + is]!;
+  }
+
+  setWord(slot: number, is: number, value: number): void {
+    this.words[WORDS * slot + is] = value;
+  }
+
+  add(slot: number, is: number, amount: number): void {
+    this.words[WORDS * slot + is]! += amount;
+  }
+
+  has(slot: number, flag: number): boolean {
+    return (this.words[WORDS * slot + IS.FLAGS]! & flag) !== 0;
+  }
+
+  mark(slot: number, flag: number, on = true): void {
+    const at = WORDS * slot + IS.FLAGS;
+    if (on) this.words[at]! |= flag;
+    else this.words[at]! &= ~flag;
+  }
+
+  /** Whether a slot holds the transaction with this serial. */
+  holds(slot: number, serial: number): boolean {
+    return this.double(slot, AT.SERIAL) === serial;
+  }
+
+  *all(): Generator<number> {
+    for (let slot = 0; slot < this.used; slot++) if (this.double(slot, AT.SERIAL) !== 0) yield slot;
+  }
+
+  /** A new transaction, on the shelf of those that arrive. */
+  take(): number {
+    let slot = this.free.pop();
+    if (slot === undefined) {
+      slot = this.used++;
+      if (WORDS * this.used > this.words.length) this.grow();
+    }
+    const { words, doubles } = this;
+    const at = WORDS * slot;
+    words.fill(0, at, at + WORDS);
+    words[at + IS.FIRST] = NONE;
+    words[at + IS.KIND] = NONE;
+    words[at + IS.KEY_RANK] = RANK_NONE;
+    const times = DOUBLES * slot;
+    doubles[times + AT.HEARD] = 0;
+    doubles[times + AT.STARTED] = Number.POSITIVE_INFINITY;
+    doubles[times + AT.LAST_END] = 0;
+    doubles[times + AT.ENTRY_START] = Number.POSITIVE_INFINITY;
+    doubles[times + AT.ENTRY_END] = Number.NEGATIVE_INFINITY;
+    doubles[times + AT.KEY_START] = Number.POSITIVE_INFINITY;
+    doubles[times + AT.ENTRY_DURATION] = 0;
+    doubles[times + AT.SERIAL] = ++this.serial;
+    this.append(slot, ARRIVING);
+    return slot;
+  }
+
+  /** Gives a slot back; its rows and ids are the caller's business. */
+  release(slot: number): void {
+    this.takeOff(slot);
+    this.setDouble(slot, AT.SERIAL, 0);
+    const kind = this.word(slot, IS.KIND);
+    if (kind !== NONE) this.kinds.release(kind);
+    if (this.rare.size > 0) this.rare.delete(slot);
+    this.free.push(slot);
+  }
+
+  // Shelves: doubly linked lists through the slots, the next to go first.
+
+  firstOf(shelf: Shelf): number {
+    return this.heads[SHELVES.indexOf(shelf)]!;
+  }
+
+  after(slot: number): number {
+    return this.word(slot, IS.AFTER);
+  }
+
+  sizeOf(shelf: Shelf): number {
+    return this.sizes[SHELVES.indexOf(shelf)]!;
+  }
+
+  /** Puts a transaction at the end of a shelf. */
+  shelve(slot: number, shelf: Shelf): void {
+    this.takeOff(slot);
+    this.append(slot, SHELVES.indexOf(shelf));
+  }
+
+  /** It was heard of: at the end of those that arrive. */
+  touch(slot: number, nowUs: number): void {
+    const at = WORDS * slot;
+    const { words, doubles } = this;
+    doubles[DOUBLES * slot + AT.HEARD] = nowUs;
+    words[at + IS.STAGE] = STAGE.ARRIVING;
+    if (words[at + IS.SHELF] === ARRIVING && words[at + IS.AFTER] === NONE) return;
+    this.takeOff(slot);
+    this.append(slot, ARRIVING);
+  }
+
+  private append(slot: number, shelf: number): void {
+    const { words } = this;
+    const last = this.tails[shelf]!;
+    const at = WORDS * slot;
+    words[at + IS.SHELF] = shelf;
+    words[at + IS.BEFORE] = last;
+    words[at + IS.AFTER] = NONE;
+    if (last === NONE) this.heads[shelf] = slot;
+    else words[WORDS * last + IS.AFTER] = slot;
+    this.tails[shelf] = slot;
+    this.sizes[shelf]! += 1;
+  }
+
+  private takeOff(slot: number): void {
+    const { words } = this;
+    const at = WORDS * slot;
+    const shelf = words[at + IS.SHELF]!;
+    const before = words[at + IS.BEFORE]!;
+    const after = words[at + IS.AFTER]!;
+    if (before === NONE) this.heads[shelf] = after;
+    else words[WORDS * before + IS.AFTER] = after;
+    if (after === NONE) this.tails[shelf] = before;
+    else words[WORDS * after + IS.BEFORE] = before;
+    this.sizes[shelf]! -= 1;
+  }
+
+  // Ids.
+
+  /** Whether its first key is this one. */
+  isFirstKey(slot: number, a: number, b: number, c: number, d: number): boolean {
+    const { words } = this;
+    const at = WORDS * slot;
+    return words[at + IS.HAS_KEY] === 1 && same(words, at + IS.FIRST_KEY, a, b, c, d);
+  }
+
+  /** Whether its first request id is this one, but for the digit that does not count. */
+  isFirstRequest(slot: number, a: number, b: number, c: number, d: number): boolean {
+    const { words } = this;
+    const at = WORDS * slot;
+    if (words[at + IS.HAS_REQUEST] !== 1) return false;
+    const from = at + IS.FIRST_REQUEST;
+    return (
+      words[from] === (a | 0) &&
+      maskedWord(words[from + 1]!) === maskedWord(b) &&
+      words[from + 2] === (c | 0) &&
+      words[from + 3] === (d | 0)
+    );
+  }
+
+  noteId(slot: number, index: 'key' | 'request', a: number, b: number, c: number, d: number): void {
+    const { words } = this;
+    const at = WORDS * slot;
+    const [has, first] = index === 'key' ? [IS.HAS_KEY, IS.FIRST_KEY] : [IS.HAS_REQUEST, IS.FIRST_REQUEST];
+    words[at + IS.IDS]! += 1;
+    if (words[at + has] === 1) {
+      this.rareOf(slot).ids.push({ index, id: [a >>> 0, b >>> 0, c >>> 0, d >>> 0] });
+      return;
+    }
+    words[at + has] = 1;
+    put(words, at + first, a, b, c, d);
+  }
+
+  /** All ids that it can be found by. */
+  idsOf(slot: number): IndexedId[] {
+    const ids: IndexedId[] = [];
+    if (this.word(slot, IS.HAS_KEY) === 1) ids.push({ index: 'key', id: this.idAt(slot, IS.FIRST_KEY) });
+    if (this.word(slot, IS.HAS_REQUEST) === 1) ids.push({ index: 'request', id: this.idAt(slot, IS.FIRST_REQUEST) });
+    return [...ids, ...(this.rare.get(slot)?.ids ?? [])];
+  }
+
+  /** @param is KEY, FIRST_KEY or FIRST_REQUEST */
+  idAt(slot: number, is: number): Id {
+    const { words } = this;
+    const at = WORDS * slot + is;
+    return [words[at]! >>> 0, words[at + 1]! >>> 0, words[at + 2]! >>> 0, words[at + 3]! >>> 0];
+  }
+
+  /**
+   * Offers a key, read from a row that started at `startUs` by the collector's clock. A trace context is
+   * preferred to a request id, then the key of the earliest row: whatever the order of arrival, it is
+   * the same one in the end.
+   */
+  offerKey(slot: number, source: number, startUs: number, a: number, b: number, c: number, d: number): void {
+    const { words, doubles } = this;
+    const at = WORDS * slot;
+    const rank = source === 0 ? 2 : source === KEY_SOURCE_REQUEST_ID ? 1 : 0;
+    const known = words[at + IS.KEY_RANK]!;
+    if (rank > known || (rank === known && startUs >= doubles[DOUBLES * slot + AT.KEY_START]!)) return;
+    words[at + IS.KEY_SOURCE] = source;
+    words[at + IS.KEY_RANK] = rank;
+    doubles[DOUBLES * slot + AT.KEY_START] = startUs;
+    put(words, at + IS.KEY, a, b, c, d);
+  }
+
+  // Entry events.
+
+  /** @param kind number of its kind, of which it takes a reference */
+  entryStarted(slot: number, kind: number, startUs: number): void {
+    this.add(slot, IS.ENTRIES, 1);
+    this.entryFrom(slot, kind, startUs);
+  }
+
+  entryEnded(slot: number, startUs: number, endUs: number, durationUs: number, outcome: number): void {
+    const { words, doubles } = this;
+    const at = WORDS * slot;
+    const times = DOUBLES * slot;
+    words[at + IS.ENTRIES_ENDED]! += 1;
+    // While it ran its start was known to the millisecond only.
+    const started = doubles[times + AT.ENTRY_START]!;
+    doubles[times + AT.ENTRY_START] = words[at + IS.ENTRIES] === 1 ? startUs : Math.min(started, startUs);
+    if (endUs < doubles[times + AT.ENTRY_END]!) return;
+    doubles[times + AT.ENTRY_END] = endUs;
+    doubles[times + AT.ENTRY_DURATION] = durationUs;
+    words[at + IS.ENTRY_OUTCOME] = outcome;
+  }
+
+  /** `into` takes over all that `from` knows but its rows and ids. */
+  absorb(into: number, from: number): void {
+    const key = this.idAt(from, IS.KEY);
+    this.noteKeyText(into, this.rare.get(from)?.keyText ?? '');
+    if (this.word(from, IS.KEY_RANK) !== RANK_NONE) {
+      this.offerKey(into, this.word(from, IS.KEY_SOURCE), this.double(from, AT.KEY_START), ...key);
+    }
+    for (const is of [IS.EVENTS, IS.OMITTED, IS.RUNNING, IS.ENTRIES_RUNNING, IS.SHAPE_A, IS.SHAPE_B]) {
+      this.add(into, is, this.word(from, is));
+    }
+    this.setWord(into, IS.PAIRS, this.word(into, IS.PAIRS) ^ this.word(from, IS.PAIRS));
+    this.setDouble(into, AT.STARTED, Math.min(this.double(into, AT.STARTED), this.double(from, AT.STARTED)));
+    this.setDouble(into, AT.LAST_END, Math.max(this.double(into, AT.LAST_END), this.double(from, AT.LAST_END)));
+    this.setDouble(into, AT.HEARD, Math.max(this.double(into, AT.HEARD), this.double(from, AT.HEARD)));
+    if (this.word(from, IS.ENTRIES) > 0) {
+      this.entryFrom(into, this.word(from, IS.KIND), this.double(from, AT.ENTRY_START));
+    }
+    this.add(into, IS.ENTRIES, this.word(from, IS.ENTRIES));
+    const later = this.double(from, AT.ENTRY_END) >= this.double(into, AT.ENTRY_END);
+    if (this.word(from, IS.ENTRIES_ENDED) > 0 && later) {
+      this.setDouble(into, AT.ENTRY_END, this.double(from, AT.ENTRY_END));
+      this.setDouble(into, AT.ENTRY_DURATION, this.double(from, AT.ENTRY_DURATION));
+      this.setWord(into, IS.ENTRY_OUTCOME, this.word(from, IS.ENTRY_OUTCOME));
+    }
+    this.add(into, IS.ENTRIES_ENDED, this.word(from, IS.ENTRIES_ENDED));
+    this.mark(into, this.word(from, IS.FLAGS) & (FLAG.EVIDENCE | FLAG.LEARNED | FLAG.DOOMED | FLAG.ODD));
+    this.setWord(into, IS.UNLINKED, Math.max(this.word(into, IS.UNLINKED), this.word(from, IS.UNLINKED)));
+    const told = this.rare.get(from)?.told ?? '';
+    if (told !== '' && this.told(into) === '') this.rareOf(into).told = told;
+  }
+
+  private entryFrom(slot: number, kind: number, startUs: number): void {
+    const known = this.word(slot, IS.KIND);
+    if (startUs >= this.double(slot, AT.ENTRY_START) && known !== NONE) return;
+    this.setDouble(slot, AT.ENTRY_START, startUs);
+    this.kinds.retain(kind);
+    if (known !== NONE) this.kinds.release(known);
+    this.setWord(slot, IS.KIND, kind);
+  }
+
+  // What is rare.
+
+  rareOf(slot: number): Rare {
+    let rare = this.rare.get(slot);
+    if (rare === undefined) {
+      this.rare.set(slot, (rare = { keyText: '', ids: [], told: '', endedWithoutEntry: 'UNSPECIFIED' }));
+    }
+    return rare;
+  }
+
+  peek(slot: number): Rare | undefined {
+    return this.rare.get(slot);
+  }
+
+  told(slot: number): string {
+    return this.rare.get(slot)?.told ?? '';
+  }
+
+  noteKeyText(slot: number, text: string): void {
+    if (text !== '' && (this.rare.get(slot)?.keyText ?? '') === '') this.rareOf(slot).keyText = text;
+  }
+
+  private grow(): void {
+    const words = new Int32Array(2 * this.words.length);
+    words.set(this.words);
+    this.words = words;
+    const doubles = new Float64Array(2 * this.doubles.length);
+    doubles.set(this.doubles);
+    this.doubles = doubles;
+  }
+}
+
+/** Above the rank of every key. */
+const RANK_NONE = 9;
+
+function put(words: Int32Array, at: number, a: number, b: number, c: number, d: number): void {
+  words[at] = a;
+  words[at + 1] = b;
+  words[at + 2] = c;
+  words[at + 3] = d;
+}
+
+const same = (words: Int32Array, at: number, a: number, b: number, c: number, d: number): boolean =>
+  words[at] === (a | 0) && words[at + 1] === (b | 0) && words[at + 2] === (c | 0) && words[at + 3] === (d | 0);
