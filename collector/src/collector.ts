@@ -1,5 +1,11 @@
 // The collector as a whole: its parts wired together, started, and stopped in order.
 
+import { Access } from './access/access.js';
+import { Gate } from './access/gate.js';
+import { PERMIT_ALL } from './access/permit.js';
+import type { Tell } from './access/refusals.js';
+import { TlsFiles } from './access/tls.js';
+import { TokenReview } from './access/token-review.js';
 import { systemClock, type Clock } from './clock.js';
 import type { Address, Config } from './config.js';
 import { HttpServer } from './http/server.js';
@@ -22,6 +28,7 @@ import { storyOf } from './rollback/story.js';
 import { PeerLimiter } from './rpc/limits.js';
 import type { ReadParts } from './rpc/parts.js';
 import { ReadGate } from './rpc/read-gate.js';
+import { Speakers } from './rpc/report.js';
 import { RpcServer } from './rpc/server.js';
 import { chooseStore } from './store/choose.js';
 import type { Store } from './store/store.js';
@@ -61,6 +68,11 @@ export async function startCollector({
   log,
   clock = systemClock(),
 }: CollectorOptions): Promise<RunningCollector> {
+  // What the settings name is read before anything is opened: a fault in it is the operator's to mend.
+  const tls = config.tls === undefined ? undefined : new TlsFiles(config.tls, log);
+  const gate = openGate(config, clock, log, (who, call, why, result) =>
+    rollback.archive.audit('refused', who, why, call, result),
+  );
   const registry = new Registry({
     clock,
     retainMs: config.retainLivesMs,
@@ -134,6 +146,7 @@ export async function startCollector({
     streamsMax: config.streamsMax,
   });
   rollback.proxies.tell = (life, directives) => ingest.tell(life, directives);
+  const access = gate?.access;
   const limiter = new PeerLimiter(config.peerMessagesPerSecond);
   const reads: ReadParts = {
     clock,
@@ -141,23 +154,39 @@ export async function startCollector({
     counts,
     transactions,
     rollback,
+    permit: PERMIT_ALL,
     countingSinceUs: () => recovered.countingSinceUs,
     gate: new ReadGate(config.readsMax),
   };
-  const rpc = new RpcServer({ ingest, limiter, totals, clock, log }, reads, config, log);
+  const speakers = gate === undefined ? {} : { speakers: new Speakers(gate, registry) };
+  const rpc = new RpcServer({ ingest, limiter, totals, clock, log, ...speakers }, reads, config, log, gate);
   const exporter: Exporter = new Exporter(config.metricsSeriesMax, emit =>
-    collect({ clock, registry, counts, edges, ingest, totals, store, transactions, rollback, gate: reads.gate }, emit),
+    collect(
+      { clock, registry, counts, edges, ingest, totals, store, transactions, rollback, gate: reads.gate, access, tls },
+      emit,
+    ),
   );
   let ready = false;
-  const http = new HttpServer({ reads, metrics: () => exporter.render(), ready: () => ready, log });
+  const http = new HttpServer({
+    reads,
+    metrics: () => exporter.render(),
+    ready: () => ready,
+    log,
+    ...(access === undefined ? {} : { access }),
+    ...(tls === undefined ? {} : { tls }),
+  });
 
   const tick = (): void => {
     registry.tick();
     ingest.tick();
     transactions.tick(clock.nowUs());
     rollback.tick(clock.nowUs());
+    access?.tick(clock.monotonicMs());
+    tls?.look(clock.monotonicMs());
   };
-  const grpcPort = await rpc.listen(config.grpc).catch(closing(store));
+  const asksClients = config.tls?.clientCa !== undefined;
+  const secure = tls === undefined ? undefined : { files: tls, asksClients };
+  const grpcPort = await rpc.listen(config.grpc, secure).catch(closing(store));
   const httpPort = await http.listen(config.http).catch(async (error: unknown) => {
     await rpc.stop(0);
     return closing(store)(error);
@@ -183,6 +212,16 @@ export async function startCollector({
     stop: () => (stopping ??= stop()),
     behind,
   };
+}
+
+/** Undefined = whoever reaches the addresses may do everything. */
+function openGate(config: Config, clock: Clock, log: Logger, tell: Tell): Gate | undefined {
+  const { access: settings } = config;
+  if (settings === undefined) return undefined;
+  const { tokenReview } = settings;
+  const tokens =
+    tokenReview === undefined ? {} : { tokens: new TokenReview(tokenReview, () => clock.monotonicMs(), log) };
+  return new Gate(new Access({ settings, clock, log, tell, ...tokens }), log);
 }
 
 /** What the log says at start: version, settings, and what a restart would lose. */

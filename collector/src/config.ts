@@ -2,6 +2,7 @@
 // defaults; the first that says something wins. Everything is checked before anything is started.
 
 import { parseDocument } from 'yaml';
+import { readAccess, type AccessSettings, type TlsSettings } from './access/settings.js';
 import { ConfigError } from './errors.js';
 import type { LogLevel } from './log.js';
 import { didYouMean } from './near.js';
@@ -36,6 +37,9 @@ export interface Config {
   readonly rollbackPolicy: string | undefined;
   readonly dataDirBytesMax: number;
   readonly insecure: boolean;
+  readonly tls: TlsSettings | undefined;
+  /** Undefined = whoever reaches the addresses may do everything. */
+  readonly access: AccessSettings | undefined;
   readonly logLevel: LogLevel;
   readonly retainLivesMs: number;
   readonly retainLivesMax: number;
@@ -96,16 +100,20 @@ function build(valueOf: (name: SettingName) => Value, readFile: (path: string) =
   const notes: string[] = [];
   const parse = <T>(name: SettingName, read: (name: SettingName, value: Value) => T): T => read(name, valueOf(name));
   const insecure = parse('insecure', flag);
+  const { tls, access, isProtected } = readAccess(name => valueOf(name).text);
+  const anywhere = insecure || isProtected;
   const retainEventsMs = parse('retain-events', range);
   const dataDir = valueOf('data-dir').text;
   const config: Config = {
-    grpc: parse('grpc', (name, value) => address(name, value, insecure)),
-    http: parse('http', (name, value) => address(name, value, insecure)),
+    grpc: parse('grpc', (name, value) => address(name, value, anywhere, access !== undefined)),
+    http: parse('http', (name, value) => address(name, value, anywhere, access !== undefined)),
     store: storeOf(valueOf, readFile, notes),
     dataDir: dataDir === '' ? undefined : dataDir,
     rollbackPolicy: valueOf('rollback-policy').text || undefined,
     dataDirBytesMax: parse('data-dir-bytes-max', range),
     insecure,
+    tls,
+    access,
     logLevel: parse('log-level', choice) as LogLevel,
     retainLivesMs: parse('retain-lives', range),
     retainLivesMax: parse('retain-lives-max', range),
@@ -238,12 +246,19 @@ function withUnit(text: string, units: Readonly<Record<string, number>>): number
   return factor === undefined ? undefined : Number(match![1]) * factor;
 }
 
-function address(name: SettingName, value: Value, insecure: boolean): Address {
+/** @param known callers are known, if only by what travels in the clear */
+function address(name: SettingName, value: Value, anywhere: boolean, known: boolean): Address {
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(value.text);
   const host = match?.[1] ?? match?.[2];
   const port = Number(match?.[3]);
   if (host === undefined || port > 65_535) throw fault(name, value, 'write it like 127.0.0.1:50051 or [::1]:50051');
-  if (!insecure && !isLoopback(host)) {
+  if (!anywhere && !isLoopback(host)) {
+    if (known) {
+      throw new ConfigError(
+        `--${name} is ${JSON.stringify(value.text)}, must be a loopback address while tokens come in the clear; ` +
+          'add --tls-cert and --tls-key, or accept the risk with --insecure',
+      );
+    }
     throw new ConfigError(
       `--${name} is ${JSON.stringify(value.text)}, must be a loopback address while there is no authentication; ` +
         'use 127.0.0.1, or accept the risk with --insecure',

@@ -32,6 +32,16 @@ export class NotFound extends Error {
   override readonly name = 'NotFound';
 }
 
+/** Nobody is known to be behind the call. Another credential helps, not another try. */
+export class Unauthenticated extends Error {
+  override readonly name = 'Unauthenticated';
+}
+
+/** Who calls is known, and may not. */
+export class PermissionDenied extends Error {
+  override readonly name = 'PermissionDenied';
+}
+
 /** Past a limit. Trying again after `retryAfterMs` can help. */
 export class Exhausted extends Error {
   override readonly name = 'Exhausted';
@@ -78,6 +88,8 @@ export function statusOf(error: unknown): StatusOf {
   });
   if (error instanceof InvalidArgument || error instanceof WireError) return known(Code.INVALID_ARGUMENT, 400);
   if (error instanceof NotFound) return known(Code.NOT_FOUND, 404);
+  if (error instanceof Unauthenticated) return known(Code.UNAUTHENTICATED, 401);
+  if (error instanceof PermissionDenied) return known(Code.PERMISSION_DENIED, 403);
   if (error instanceof Exhausted) return known(Code.RESOURCE_EXHAUSTED, 429);
   if (error instanceof StreamEnded) return known(error.code, 503);
   if (error instanceof Unavailable) return known(Code.UNAVAILABLE, 503);

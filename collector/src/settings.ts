@@ -10,6 +10,8 @@ export type Kind =
   | { readonly type: 'word' }
   /** Shown to nobody; not taken from the command line. */
   | { readonly type: 'secret' }
+  /** Text that is checked where it is used. */
+  | { readonly type: 'names'; readonly range: string }
   | { readonly type: 'flag' }
   | { readonly type: 'choice'; readonly of: readonly string[] }
   /** Whole numbers, both ends allowed. */
@@ -79,6 +81,48 @@ export const SETTINGS = {
     kind: bytes('1MiB', '1TiB'),
     default: '256MiB',
     help: 'Log files kept for their batches, in all; oldest go first.',
+  },
+  'tls-cert': {
+    kind: { type: 'text' },
+    default: '',
+    help: 'Certificate chain of the collector, PEM; with `tls-key` both addresses speak TLS. Read again when it changes.',
+  },
+  'tls-key': { kind: { type: 'text' }, default: '', help: 'Private key of `tls-cert`, PEM.' },
+  'tls-client-ca': {
+    kind: { type: 'text' },
+    default: '',
+    help: 'CA of client certificates, PEM: workloads are who theirs says (`spiffe://…`).',
+  },
+  'trust-domain': {
+    kind: { type: 'names', range: 'names, comma-separated' },
+    default: '',
+    help: 'Trust domains of workloads that are let in; unset = all that the CA, or the sidecar, vouches for.',
+  },
+  'trust-xfcc': {
+    kind: { type: 'names', range: '`loopback` or addresses, comma-separated' },
+    default: '',
+    help: 'Addresses of the own sidecar, whose `x-forwarded-client-cert` says who a workload is. Istio: `127.0.0.6,::6`.',
+  },
+  'token-file': {
+    kind: { type: 'text' },
+    default: '',
+    help: 'Access file: who has which token and which roles. Read again when it changes.',
+  },
+  'token-review': {
+    kind: { type: 'names', range: 'https://HOST:PORT or `in-cluster`' },
+    default: '',
+    help: 'Kubernetes API that says whose other tokens are.',
+  },
+  'token-review-ca': { kind: { type: 'text' }, default: '', help: 'CA of that API, PEM; in a cluster its own.' },
+  'token-review-token': {
+    kind: { type: 'text' },
+    default: '',
+    help: 'File with the token to ask that API with; in a cluster the pod’s own.',
+  },
+  'token-review-audience': {
+    kind: { type: 'names', range: 'a name' },
+    default: '',
+    help: 'Audience that those tokens must be for; unset = that of the API itself.',
   },
   insecure: {
     kind: { type: 'flag' },
@@ -173,6 +217,8 @@ export function rangeOf(kind: Kind): string {
       return 'HOST:PORT';
     case 'text':
       return 'a path';
+    case 'names':
+      return kind.range;
     case 'store':
       return '`memory`, `redis://HOST:PORT`, `redis-cluster://HOST:PORT,HOST:PORT`';
     case 'word':

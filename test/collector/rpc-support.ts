@@ -1,7 +1,14 @@
 // A real collector and real clients for it, over loopback.
 
 import type { Client } from '@grpc/grpc-js';
-import { credentials, makeGenericClientConstructor, type ClientDuplexStream, type ServiceError } from '@grpc/grpc-js';
+import {
+  credentials,
+  makeGenericClientConstructor,
+  Metadata,
+  type ChannelCredentials,
+  type ClientDuplexStream,
+  type ServiceError,
+} from '@grpc/grpc-js';
 import { ManualClock, type Clock } from '../../collector/src/clock.js';
 import { readConfig, startCollector, type RunningCollector } from '../../collector/src/main.js';
 import { openLog } from '../../collector/src/log.js';
@@ -48,16 +55,27 @@ export async function start(args: readonly string[] = [], clock: Clock = new Man
 export class Clients {
   private readonly clients = new Map<string, Client>();
 
-  constructor(private readonly address: string) {}
+  /** @param sent headers of every call */
+  constructor(
+    private readonly address: string,
+    private readonly channel: ChannelCredentials = credentials.createInsecure(),
+    private readonly sent: Readonly<Record<string, string>> = {},
+  ) {}
+
+  private get metadata(): Metadata {
+    const metadata = new Metadata();
+    for (const [name, value] of Object.entries(this.sent)) metadata.set(name, value);
+    return metadata;
+  }
 
   call(name: string, request: Plain): Promise<Plain> {
     const [serviceName, method] = name.split('.') as [Parameters<typeof service>[0], string];
     const client = this.of(serviceName) as unknown as Record<
       string,
-      (r: Plain, done: (e: ServiceError | null, a: Plain) => void) => void
+      (r: Plain, m: Metadata, done: (e: ServiceError | null, a: Plain) => void) => void
     >;
     return new Promise((resolve, reject) => {
-      client[method]!(request, (error, answer) => (error === null ? resolve(answer) : reject(error)));
+      client[method]!(request, this.metadata, (error, answer) => (error === null ? resolve(answer) : reject(error)));
     });
   }
 
@@ -65,14 +83,14 @@ export class Clients {
     const [serviceName, method] = name.split('.') as [Parameters<typeof service>[0], string];
     const client = this.of(serviceName) as unknown as Record<
       string,
-      (r: Plain) => NodeJS.EventEmitter & { cancel(): void }
+      (r: Plain, m: Metadata) => NodeJS.EventEmitter & { cancel(): void }
     >;
-    return client[method]!(request);
+    return client[method]!(request, this.metadata);
   }
 
   report(): ReportClient {
-    const client = this.of('Ingest') as unknown as { Report(): ClientDuplexStream<Plain, Plain> };
-    return new ReportClient(client.Report());
+    const client = this.of('Ingest') as unknown as { Report(m: Metadata): ClientDuplexStream<Plain, Plain> };
+    return new ReportClient(client.Report(this.metadata));
   }
 
   close(): void {
@@ -83,7 +101,7 @@ export class Clients {
     let client = this.clients.get(name);
     if (client === undefined) {
       const Constructor = makeGenericClientConstructor(service(name), name);
-      client = new Constructor(this.address, credentials.createInsecure());
+      client = new Constructor(this.address, this.channel);
       this.clients.set(name, client);
     }
     return client;

@@ -1,10 +1,10 @@
 // /api/v1/…: the read calls as JSON. The same functions answer as over gRPC.
 
 import { InvalidArgument, NotFound } from '../errors.js';
-import { getLedger, getPlan, getPolicy, listVerdicts } from '../rollback/operator-reads.js';
 import { getInstance, listInstances } from '../rpc/instances.js';
 import { listServices } from '../rpc/list-services.js';
 import type { ReadParts } from '../rpc/parts.js';
+import { ledger, listAudit, plan, policy, verdicts } from '../rpc/rollback-reads.js';
 import { timestamp, type Seconds } from '../rpc/encode.js';
 import { explain, getFlow, getTransaction, listTransactions } from '../rpc/transactions.js';
 import { whoHad } from '../rpc/who-had.js';
@@ -16,6 +16,8 @@ type Answer = (parts: ReadParts, query: Query, id: string) => object | Pieces<ob
 
 interface Route {
   readonly path: RegExp;
+  /** Whose rules hold, see access/roles.ts. */
+  readonly call: string;
   readonly message: string;
   /** Names of the query's parameters, as in the proto's JSON. */
   readonly parameters: readonly string[];
@@ -27,12 +29,14 @@ const PAGE = ['pageSize', 'pageToken'];
 const ROUTES: readonly Route[] = [
   {
     path: /^\/services$/,
+    call: 'Registry.ListServices',
     message: 'ListServicesResponse',
     parameters: ['service', 'namespace', ...PAGE],
     answer: (parts, query) => listServices(parts, { ...query, pageSize: number('pageSize', query) }),
   },
   {
     path: /^\/instances$/,
+    call: 'Registry.ListInstances',
     message: 'ListInstancesResponse',
     parameters: ['service', 'namespace', 'states', ...PAGE],
     answer: (parts, query) =>
@@ -40,24 +44,28 @@ const ROUTES: readonly Route[] = [
   },
   {
     path: /^\/instances\/([^/]+)$/,
+    call: 'Registry.GetInstance',
     message: 'Instance',
     parameters: [],
     answer: (parts, _query, cuid) => getInstance(parts, { cuid }),
   },
   {
     path: /^\/who$/,
+    call: 'Registry.WhoHad',
     message: 'WhoHadResponse',
     parameters: ['ip', 'at', 'port', 'cluster', 'network'],
     answer: (parts, query) => whoHad(parts, { ...query, port: number('port', query), at: time('at', query) ?? null }),
   },
   {
     path: /^\/flow$/,
+    call: 'Registry.GetFlow',
     message: 'GetFlowResponse',
     parameters: ['kind', 'windowSeconds'],
     answer: (parts, query) => getFlow(parts, { ...query, windowSeconds: number('windowSeconds', query) }),
   },
   {
     path: /^\/transactions$/,
+    call: 'Transactions.List',
     message: 'ListTransactionsResponse',
     parameters: ['states', 'service', 'namespace', 'olderThan', 'since', ...PAGE],
     answer: (parts, query) =>
@@ -71,22 +79,25 @@ const ROUTES: readonly Route[] = [
   },
   {
     path: /^\/transactions\/([^/]+)$/,
+    call: 'Transactions.Get',
     message: 'Transaction',
     parameters: [],
     answer: (parts, _query, id) => getTransaction(parts, { id }),
   },
   {
     path: /^\/transactions\/([^/]+)\/explain$/,
+    call: 'Transactions.Explain',
     message: 'Explanation',
     parameters: [],
     answer: (parts, _query, id) => explain(parts, { id }),
   },
   {
     path: /^\/rollback\/verdicts$/,
+    call: 'Rollback.List',
     message: 'ListRollbacksResponse',
     parameters: ['states', 'service', 'since', ...PAGE],
-    answer: ({ rollback }, query) =>
-      listVerdicts(rollback, {
+    answer: (parts, query) =>
+      verdicts(parts, {
         ...query,
         states: names('ROLLBACK_STATE_', query),
         since: time('since', query) ?? null,
@@ -95,24 +106,46 @@ const ROUTES: readonly Route[] = [
   },
   {
     path: /^\/rollback\/plans\/([^/]+)$/,
+    call: 'Rollback.GetPlan',
     message: 'Plan',
     parameters: [],
-    answer: ({ rollback }, _query, id) => getPlan(rollback, { id }),
+    answer: (parts, _query, id) => plan(parts, { id }),
   },
   {
     path: /^\/rollback\/ledger$/,
+    call: 'Rollback.GetLedger',
     message: 'Ledger',
     parameters: ['since', 'pageSize'],
-    answer: ({ rollback }, query) =>
-      getLedger(rollback, { since: time('since', query) ?? null, pageSize: number('pageSize', query) }),
+    answer: (parts, query) =>
+      ledger(parts, { since: time('since', query) ?? null, pageSize: number('pageSize', query) }),
   },
   {
     path: /^\/rollback\/policy$/,
+    call: 'Rollback.GetPolicy',
     message: 'PolicyView',
     parameters: [],
-    answer: ({ rollback }) => getPolicy(rollback),
+    answer: policy,
+  },
+  {
+    path: /^\/audit$/,
+    call: 'Rollback.ListAudit',
+    message: 'ListAuditResponse',
+    parameters: ['actions', 'actor', 'since', ...PAGE],
+    answer: (parts, query) =>
+      listAudit(parts, {
+        ...query,
+        actions: (query['actions'] ?? '').split(',').filter(action => action !== ''),
+        since: time('since', query) ?? null,
+        pageSize: number('pageSize', query),
+      }),
   },
 ];
+
+/** The call that a path below /api/v1 is; undefined = there is none. */
+export const callAt = (path: string): string | undefined => ROUTES.find(route => route.path.test(path))?.call;
+
+/** Every call that is answered as JSON, for the test of the rules. */
+export const API_CALLS: readonly string[] = ROUTES.map(({ call }) => call);
 
 /**
  * Answers a GET below /api/v1 with JSON text, in pieces.

@@ -1,18 +1,26 @@
 // The HTTP side: metrics, health, and the read API as JSON.
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import type { Access } from '../access/access.js';
+import { permitOf } from '../access/permit.js';
+import type { TlsFiles } from '../access/tls.js';
 import type { Address } from '../config.js';
 import { ConfigError, Exhausted, statusOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { ReadParts } from '../rpc/parts.js';
 import type { Pieces } from '../slices.js';
-import { answerApi } from './api.js';
+import { answerApi, callAt } from './api.js';
 
 export interface HttpParts {
   readonly reads: ReadParts;
   readonly metrics: () => Promise<{ text: string; contentType: string }>;
   readonly ready: () => boolean;
+  /** Who is let in; absent = everybody. */
+  readonly access?: Access;
+  /** Absent = in the clear. */
+  readonly tls?: TlsFiles;
   readonly log: Logger;
 }
 
@@ -20,6 +28,9 @@ export interface HttpParts {
 const CONNECTIONS_MAX = 1000;
 const REQUEST_TIMEOUT_MS = 10_000;
 const URL_CHARS_MAX = 4096;
+
+/** What it takes to be told that a path is not there. */
+const ANY_READ = 'Registry.ListServices';
 
 interface Answer {
   readonly code: number;
@@ -32,7 +43,14 @@ export class HttpServer {
   private readonly server: Server;
 
   constructor(private readonly parts: HttpParts) {
-    this.server = createServer((request, response) => void this.handle(request, response));
+    const handle = (request: IncomingMessage, response: ServerResponse): void => void this.handle(request, response);
+    const { tls } = parts;
+    if (tls === undefined) this.server = createServer(handle);
+    else {
+      const server = createSecureServer(tls.context, handle);
+      tls.onChange(context => server.setSecureContext(context));
+      this.server = server;
+    }
     this.server.maxConnections = CONNECTIONS_MAX;
     this.server.requestTimeout = REQUEST_TIMEOUT_MS;
     this.server.headersTimeout = REQUEST_TIMEOUT_MS;
@@ -68,6 +86,7 @@ export class HttpServer {
       'content-length': Buffer.byteLength(text),
       'x-content-type-options': 'nosniff',
       'cache-control': 'no-store',
+      ...(code === 401 ? { 'www-authenticate': 'Bearer' } : {}),
     });
     response.end(request.method === 'HEAD' ? undefined : text);
   }
@@ -82,11 +101,25 @@ export class HttpServer {
     if (path === '/readyz') return this.parts.ready() ? plain(200, 'ok\n') : plain(503, 'not ready\n');
     if (path === '/metrics') return { code: 200, ...(await this.parts.metrics()) };
     if (path.startsWith('/api/v1/')) {
-      const { reads } = this.parts;
-      const work = (): Pieces<string> => answerApi(reads, path.slice('/api/v1'.length), new URLSearchParams(search));
+      const below = path.slice('/api/v1'.length);
+      const reads = await this.readsFor(request, callAt(below) ?? ANY_READ);
+      const work = (): Pieces<string> => answerApi(reads, below, new URLSearchParams(search));
       return jsonText(200, await reads.gate.run(work, over));
     }
     return json(404, { error: `there is nothing at ${path}` });
+  }
+
+  /** @throws Unauthenticated, PermissionDenied, Unavailable */
+  private async readsFor(request: IncomingMessage, call: string): Promise<ReadParts> {
+    const { access, reads } = this.parts;
+    if (access === undefined) return reads;
+    const caller = await access.admit(call, {
+      address: request.socket.remoteAddress ?? '',
+      authorization: textsOf(request.headersDistinct['authorization']),
+      forwarded: textsOf(request.headersDistinct['x-forwarded-client-cert']),
+    });
+    if (caller === undefined) throw new Error(`${call} is open, which nothing below /api/v1 is`);
+    return { ...reads, permit: permitOf(access, caller, call) };
   }
 
   private refuse(error: unknown): Answer {
@@ -96,6 +129,8 @@ export class HttpServer {
     return { ...json(http, { error: details }), headers: retry };
   }
 }
+
+const textsOf = (values: readonly string[] | undefined): readonly string[] => values ?? [];
 
 const plain = (code: number, text: string): Answer => ({ code, contentType: 'text/plain; charset=utf-8', text });
 

@@ -1,6 +1,7 @@
 // What the rest of the collector needs of transactions and flow. `transactions/` meets it.
 
 import type { Pieces } from '../slices.js';
+import type { NotFound } from '../errors.js';
 import type { EventColumns } from './columns.js';
 import type { InFlight, InFlightList } from './report.js';
 
@@ -37,7 +38,10 @@ export interface TransactionsPort {
   list(request: object): object;
   /** The same, in pieces; so does flowPieces what getFlow does. */
   listPieces(request: object): Pieces<object>;
-  explain(id: string): object;
+  /** `decisions`: also what early rollback decided on it; true if unset. */
+  explain(id: string, decisions?: boolean): object;
+  /** What `get` throws for what is not there. */
+  unknown(id: string): NotFound;
   /** Calls back with each Transaction that starts, changes state or ends; returns how to stop. */
   watch(filter: object, onChange: (transaction: object) => void): () => void;
   readonly flow: {

@@ -144,6 +144,18 @@ export const CATALOGUE = {
     help: 'Reads of the API answered, and refused because reads-max were in line.',
   },
   reads_waiting: { type: 'gauge', unit: 'reads', labels: [], help: 'Reads of the API in line or under way.' },
+  access_refused_total: {
+    type: 'counter',
+    unit: 'calls',
+    labels: ['reason'],
+    help: 'Calls refused: nobody known (`unauthenticated`), no role for it, out of reach (`scope`), or no TLS.',
+  },
+  access_files_refused: {
+    type: 'gauge',
+    unit: 'files',
+    labels: [],
+    help: 'Access file and certificates that are wrong as they are now; what was before stays in force.',
+  },
   store_durable: { type: 'gauge', unit: '1', labels: [], help: '1 while what is acknowledged outlives a restart.' },
   store_log_bytes: { type: 'gauge', unit: 'bytes', labels: [], help: 'Bytes in the current log file.' },
   store_write_errors_total: {

@@ -1,5 +1,7 @@
 // Reads the numbers of the metrics from where they live.
 
+import type { Access } from '../access/access.js';
+import type { TlsFiles } from '../access/tls.js';
 import { grpcStatusOf, httpStatusOf, labelsOf, outcomeOf } from '../ingest/columns.js';
 import type { Ingest } from '../ingest/ingest.js';
 import type { IngestTotals } from '../ingest/totals.js';
@@ -28,6 +30,8 @@ export interface MetricParts {
   readonly store: Store;
   readonly rollback: Rollback;
   readonly gate: ReadGate;
+  readonly access: Access | undefined;
+  readonly tls: TlsFiles | undefined;
   readonly transactions: {
     readonly size: number;
     /** Events found unlinked so far. */
@@ -48,6 +52,7 @@ export function* collect(parts: MetricParts, emit: Emit): Pieces<void> {
   collectLosses(parts, emit);
   collectTransactions(parts, emit);
   collectIngest(parts, emit);
+  collectAccess(parts, emit);
   collectStore(parts, emit);
   emit('reads_total', ['answered'], parts.gate.answered);
   emit('reads_total', ['refused'], parts.gate.refused);
@@ -176,6 +181,13 @@ function collectIngest({ totals, ingest, counts, registry }: MetricParts, emit: 
   emit('lives_evicted_total', [], registry.livesEvicted);
   emit('expected_evicted_total', [], registry.expected.evicted);
   emit('operations_overflow_total', [], counts.overflow);
+}
+
+function collectAccess({ access, tls }: MetricParts, emit: Emit): void {
+  for (const [cause, count] of access?.refusals.total ?? []) emit('access_refused_total', [cause], count);
+  if (access === undefined && tls === undefined) return;
+  const refused = [access?.fileRefused === true, tls !== undefined && tls.refused !== ''];
+  emit('access_files_refused', [], refused.filter(Boolean).length);
 }
 
 function collectStore({ store }: MetricParts, emit: Emit): void {

@@ -183,6 +183,11 @@ export class Registry extends EventEmitter<RegistryEvents> {
     return this.lives.get(cuid) ?? this.aliases.get(cuid);
   }
 
+  /** The life that a proxy is, or was last. */
+  ofProxy(proxyId: string): Life | undefined {
+    return this.byProxy.get(proxyId);
+  }
+
   stateOf(life: Life): LifeState {
     return stateOf(life, this.clock.monotonicMs());
   }

@@ -1,5 +1,6 @@
 // What is written down: entries for the store, and the audit.
 
+import { randomBytes } from 'node:crypto';
 import type { Clock } from '../clock.js';
 import type { Logger } from '../log.js';
 import type { Audit, Ledger } from './ledger.js';
@@ -16,6 +17,8 @@ export interface ArchiveParts {
 
 export class Archive {
   private audits = 0;
+  /** Sets the records of this process apart from those of others. */
+  private readonly process = randomBytes(4).toString('hex');
   /** Records that changed in this turn of the event loop. */
   private readonly changed = new Set<VerdictRecord>();
 
@@ -46,9 +49,13 @@ export class Archive {
 
   /** Notes who did what, why, and how it went. */
   audit(action: Audit['action'], actor: string, reason: string, subject: string, result: string): void {
-    const value = { atUs: this.parts.clock.nowUs(), action, actor, reason, subject, result };
-    this.parts.ledger.audit(value);
+    const { clock, ledger, log } = this.parts;
+    const atUs = clock.nowUs();
     this.audits += 1;
-    this.keep({ type: 'audit', id: `${value.atUs} ${this.audits}`, value });
+    const id = `${atUs} ${this.process} ${this.audits}`;
+    const value = { id, atUs, action, actor, reason, subject, result };
+    ledger.audit(value);
+    log[action === 'refused' ? 'warn' : 'info']({ audit: { action, actor, reason, subject, result } }, 'audit');
+    this.keep({ type: 'audit', id, value });
   }
 }

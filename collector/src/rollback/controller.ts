@@ -178,6 +178,7 @@ export class Rollback implements RollbackPort {
     this.plans.tick(nowUs);
     this.down.tick(nowMs);
     this.verdicts.expire(nowUs);
+    this.ledger.audits.expire(nowUs);
   }
 
   /** Whether what became of a transaction was our doing: it teaches nothing then. */

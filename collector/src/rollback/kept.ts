@@ -19,7 +19,7 @@ export function* entriesOf({ verdicts, ledger, controls }: Kept): Generator<Roll
   for (const value of [...verdicts.all()].reverse()) yield { type: 'verdict', id: value.id, value };
   for (const value of controls.overrides) yield { type: 'override', id: value.scope, value };
   for (const value of controls.kills) yield { type: 'kill', id: value.scope, value };
-  for (const value of ledger.auditRecords(Number.MAX_SAFE_INTEGER).reverse()) yield { type: 'audit', id: '', value };
+  for (const value of ledger.audits.all().reverse()) yield { type: 'audit', id: value.id!, value };
 }
 
 /** Takes back one entry. `counted`: the ledger holds what it adds already. */

@@ -1,14 +1,12 @@
 // What early rollback did: sums by failed step, and who changed what. Rows are counted when they are
 // stored, so the sums are as exact as the counts of requests; work is an estimate from learned durations.
 
+import { Audits, type Audit } from './audits.js';
 import { nothingSaved, type Saved, type VerdictRecord } from './verdicts.js';
 
 /** Steps with a line of their own; the rest is one line. */
 const LINES_MAX = 1000;
 const OTHER = 'other';
-
-/** Audit records kept. */
-const AUDIT_MAX = 10_000;
 
 export interface Line {
   readonly kind: string;
@@ -20,14 +18,7 @@ export interface Line {
   readonly saved: Saved;
 }
 
-export interface Audit {
-  readonly atUs: number;
-  readonly action: 'trigger' | 'ack' | 'override' | 'kill' | 'lift' | 'policy' | 'refused';
-  readonly actor: string;
-  readonly reason: string;
-  readonly subject: string;
-  readonly result: string;
-}
+export type { Audit } from './audits.js';
 
 /** Requests by caller's and callee's service. */
 export interface Refusals {
@@ -54,7 +45,7 @@ export class Ledger {
   private refusals = new Map<string, Refusals>();
   /** Verdicts by `mode reason`. */
   private signals = new Map<string, number>();
-  private audits: Audit[] = [];
+  readonly audits = new Audits();
   /** All that was saved, also by requests whose verdict is forgotten. */
   saved = nothingSaved();
 
@@ -87,8 +78,7 @@ export class Ledger {
   }
 
   audit(record: Audit): void {
-    this.audits.push(record);
-    if (this.audits.length > AUDIT_MAX) this.audits.shift();
+    this.audits.add(record);
   }
 
   all(): Line[] {
@@ -101,7 +91,7 @@ export class Ledger {
 
   /** Newest first. */
   auditRecords(limit: number): Audit[] {
-    return this.audits.slice(-limit).reverse();
+    return this.audits.all().slice(0, limit);
   }
 
   *signalCounts(): Generator<{ mode: string; reason: string; count: number }> {

@@ -99,7 +99,14 @@ export const lineMessage = ({ kind, service, operation, verdicts, heldOut, wrong
   saved: savedMessage(saved),
 });
 
-export const auditMessage = ({ atUs, ...rest }: Audit): object => ({ at: timestamp(atUs), ...rest });
+export const auditMessage = ({ atUs, action, actor, reason, subject, result }: Audit): object => ({
+  at: timestamp(atUs),
+  action,
+  actor,
+  reason,
+  subject,
+  result,
+});
 
 export const overrideMessage = ({ scope, mode, untilUs, reason, actor }: Override): object => ({
   scope,

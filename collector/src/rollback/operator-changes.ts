@@ -72,12 +72,14 @@ export interface AckRequest {
   readonly by?: string;
   readonly dryRun?: boolean;
   readonly reason?: string;
+  /** Who says so, where that is known; else `by`. Never from the wire. */
+  readonly actor?: string;
 }
 
 /** Settles when the acknowledgement is stored. @throws NotFound, InvalidArgument */
 export async function ack(
   rollback: Rollback,
-  { signal = '', step = '', by = '', dryRun = false, reason = '' }: AckRequest,
+  { signal = '', step = '', by = '', dryRun = false, reason = '', actor = by }: AckRequest,
 ): Promise<object> {
   if (!/^[0-9a-f]{16}$/.test(signal)) throw new InvalidArgument('signal', signal.slice(0, 40), '16 hex digits');
   if (Buffer.byteLength(by) > BY_BYTES_MAX)
@@ -92,7 +94,7 @@ export async function ack(
     const { record, step: shown } = known;
     return { step: stepMessage(shown, record.steps.indexOf(shown) + 1), first: shown.state !== 'done' };
   }
-  const { record, step: acknowledged, first } = rollback.plans.acknowledge(signal, by, reason)!;
+  const { record, step: acknowledged, first } = rollback.plans.acknowledge(signal, by, reason, actor)!;
   if (first) await rollback.archive.store({ type: 'verdict', id: record.id, value: record });
   return { step: stepMessage(acknowledged, record.steps.indexOf(acknowledged) + 1), first };
 }

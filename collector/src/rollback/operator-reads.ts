@@ -43,25 +43,34 @@ export interface ListRequest {
   readonly pageToken?: string;
 }
 
-export function* listVerdicts({ verdicts }: Rollback, request: ListRequest): Pieces<object> {
+/** A record as it is shown; undefined = not at all. */
+type Shown = (record: VerdictRecord) => VerdictRecord | undefined;
+
+const whole: Shown = record => record;
+
+export function* listVerdicts({ verdicts }: Rollback, request: ListRequest, shown: Shown = whole): Pieces<object> {
   const { states = [], service = '', pageToken = '' } = request;
   for (const state of states) {
     if (!STATES.includes(state)) throw new InvalidArgument('states', state, `one of ${STATES.join(', ')}`);
   }
   const sinceUs = microseconds(request.since) ?? 0;
-  const wanted = (record: VerdictRecord): boolean =>
+  const wanted = (record: VerdictRecord | undefined): boolean =>
+    record !== undefined &&
     record.decidedUs >= sinceUs &&
     (service === '' || record.service === service) &&
     (states.length === 0 || states.includes(stateName(record)));
   const keyOf = (record: VerdictRecord): string | undefined =>
-    wanted(record) ? `${newestFirst(record.decidedUs)} ${record.id}` : undefined;
+    wanted(shown(record)) ? `${newestFirst(record.decidedUs)} ${record.id}` : undefined;
   const { items, nextPageToken } = yield* page(verdicts.all(), keyOf, pageSize(request.pageSize), pageToken);
-  return { verdicts: items.map(verdictMessage), nextPageToken };
+  return { verdicts: items.flatMap(record => shown(record) ?? []).map(verdictMessage), nextPageToken };
 }
 
 /** @throws NotFound */
-export function getPlan(rollback: Rollback, request: { readonly id?: string }): object {
-  return planMessage(findRecord(rollback, checkId(request.id)));
+export function getPlan(rollback: Rollback, request: { readonly id?: string }, shown: Shown = whole): object {
+  const id = checkId(request.id);
+  const record = shown(findRecord(rollback, id));
+  if (record === undefined) throw new NotFound(`there is no verdict on ${JSON.stringify(id)}`);
+  return planMessage(record);
 }
 
 /** By verdict, or by any id of the transaction. @throws NotFound */
@@ -75,23 +84,35 @@ export function findRecord(rollback: Rollback, id: string): VerdictRecord {
   return record;
 }
 
+/** What of the ledger is shown. */
+export interface LedgerSight {
+  readonly all: boolean;
+  sees(line: Line): boolean;
+  shown(line: Line): Line;
+  readonly audit: boolean;
+}
+
+const WHOLE_LEDGER: LedgerSight = { all: true, sees: () => true, shown: line => line, audit: true };
+
 export function getLedger(
   { ledger, verdicts }: Rollback,
   request: { readonly since?: Time; readonly pageSize?: number },
+  sight = WHOLE_LEDGER,
 ): object {
   const sinceUs = microseconds(request.since) ?? 0;
   const all = ledger.all();
-  const lines = sinceUs === 0 ? all : linesSince([...verdicts.all()].filter(one => one.decidedUs >= sinceUs));
+  const lines = (sinceUs === 0 ? all : linesSince([...verdicts.all()].filter(one => one.decidedUs >= sinceUs))).filter(
+    line => sight.sees(line),
+  );
   const sum = (of: (line: (typeof all)[number]) => number): string =>
     String(lines.reduce((total, line) => total + of(line), 0));
   return {
     since: timestamp(Math.max(sinceUs, ledger.since)),
-    lines: lines.slice(0, LINES_MAX).map(lineMessage),
-    total: savedMessage(sinceUs === 0 ? ledger.saved : totalOf(lines.map(line => line.saved))),
+    lines: lines.slice(0, LINES_MAX).map(line => lineMessage(sight.shown(line))),
+    total: savedMessage(sinceUs === 0 && sight.all ? ledger.saved : totalOf(lines.map(line => line.saved))),
     verdicts: sum(line => line.verdicts),
     wrongVerdicts: sum(line => line.wrong),
-    audit: ledger
-      .auditRecords(pageSize(request.pageSize))
+    audit: (sight.audit ? ledger.auditRecords(pageSize(request.pageSize)) : [])
       .filter(one => one.atUs >= sinceUs)
       .map(auditMessage),
   };

@@ -77,15 +77,18 @@ export class Plans {
     }
   }
 
-  /** @returns undefined = there is no such signal; `first`: it had not been acknowledged before */
-  acknowledge(signalId: string, by: string, reason = ''): (Found & { first: boolean }) | undefined {
+  /**
+   * @param actor who says so, for the audit
+   * @returns undefined = there is no such signal; `first`: it had not been acknowledged before
+   */
+  acknowledge(signalId: string, by: string, reason = '', actor = by): (Found & { first: boolean }) | undefined {
     const found = this.bySignal.get(signalId);
     if (found === undefined) return undefined;
     const { record, step } = found;
     const first = acknowledge(step, by, this.parts.clock.nowUs());
     if (first) {
       this.parts.watchers.forget(step);
-      this.parts.archive.audit('ack', by, reason, signalId, `${stepName(step)} undone`);
+      this.parts.archive.audit('ack', actor, reason, signalId, `${stepName(step)} undone`);
       this.settle(record);
     }
     return { record, step, first };

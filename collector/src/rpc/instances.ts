@@ -19,14 +19,14 @@ export interface ListInstancesRequest {
 
 const STATES = ['LIVE', 'SILENT', 'GONE', 'EXPECTED'].map(state => `INSTANCE_STATE_${state}`);
 
-export function* listInstances({ registry, clock }: ReadParts, request: ListInstancesRequest): Pieces<object> {
+export function* listInstances({ registry, clock, permit }: ReadParts, request: ListInstancesRequest): Pieces<object> {
   const { service = '', namespace = '', pageToken = '', states = [] } = request;
   const size = pageSize(request.pageSize);
   for (const state of states) {
     if (!STATES.includes(state)) throw new InvalidArgument('states', state, `one of ${STATES.join(', ')}`);
   }
   const wanted = (state: () => string, of: string): boolean =>
-    matches(of, service, namespace) && (states.length === 0 || states.includes(state()));
+    matches(of, service, namespace) && permit.reads.covers(of) && (states.length === 0 || states.includes(state()));
   const keyOf = (one: Life | ExpectedInstance): string | undefined => {
     if ('cuidAliases' in one) {
       if (!wanted(() => registry.stateOf(one), one.service)) return undefined;
@@ -49,13 +49,13 @@ function* everyone(registry: Registry): Iterable<Life | ExpectedInstance> {
   yield* registry.expected.all();
 }
 
-export function getInstance({ registry, clock }: ReadParts, request: { readonly cuid?: string }): object {
+export function getInstance({ registry, clock, permit }: ReadParts, request: { readonly cuid?: string }): object {
   const { cuid = '' } = request;
   if (cuid === '') throw new InvalidArgument('cuid', cuid, 'a CUID or alias, in lower case');
   const life = registry.find(cuid);
   const expected = life === undefined ? registry.expected.find(cuid) : undefined;
-  if (expected !== undefined) return expectedInstance(expected);
-  if (life === undefined) {
+  if (expected !== undefined && permit.reads.covers(expected.service)) return expectedInstance(expected);
+  if (life === undefined || !permit.reads.covers(life.service)) {
     const since = new Date(registry.retainedSinceUs() / 1000).toISOString();
     throw new NotFound(`no life with CUID ${shown(cuid)} is known; lives are remembered since ${since}`);
   }

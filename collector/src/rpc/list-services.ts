@@ -27,7 +27,7 @@ interface Row {
 export function* listServices(parts: ReadParts, request: ListServicesRequest): Pieces<object> {
   const { service = '', namespace = '', pageToken = '' } = request;
   const size = pageSize(request.pageSize);
-  const rows = yield* gather(parts, name => matches(name, service, namespace));
+  const rows = yield* gather(parts, name => matches(name, service, namespace) && parts.permit.reads.covers(name));
   const { items, nextPageToken } = yield* page(rows, row => `${row.name} ${row.cluster}`, size, pageToken);
   const services: object[] = [];
   for (const row of items) {

@@ -1,5 +1,6 @@
 // What the calls of the API read from.
 
+import type { Permit } from '../access/permit.js';
 import type { Clock } from '../clock.js';
 import type { Counts } from '../registry/counts.js';
 import type { Rollback } from '../rollback/controller.js';
@@ -13,6 +14,8 @@ export interface ReadParts {
   readonly counts: Counts;
   readonly transactions: TransactionsPort;
   readonly rollback: Rollback;
+  /** What this call may see and change. */
+  readonly permit: Permit;
   readonly countingSinceUs: () => number;
   readonly gate: ReadGate;
 }

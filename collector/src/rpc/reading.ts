@@ -6,16 +6,26 @@ import type { Logger } from '../log.js';
 import type { Pieces } from '../slices.js';
 import { isPieces } from '../slices.js';
 import type { ReadParts } from './parts.js';
+import type { ReadGate } from './read-gate.js';
 import { serialized } from './serialized.js';
 
 /** What a read call answers with, in pieces if that takes long. */
 export type Answer<Q> = (parts: ReadParts, request: Q) => object | Pieces<object>;
 
+/** What a call reads from, and what it may see of it. */
+export type At = (call: { readonly metadata: Metadata; getPath(): string }) => ReadParts;
+
 /** `type` is the answer's name in meshpulse.v1; the service must be one withPreparedAnswers. */
-export function reading<Q>(parts: ReadParts, type: string, answer: Answer<Q>, log: Logger): handleUnaryCall<Q, object> {
+export function reading<Q>(
+  turns: ReadGate,
+  at: At,
+  type: string,
+  answer: Answer<Q>,
+  log: Logger,
+): handleUnaryCall<Q, object> {
   return (call: ServerUnaryCall<Q, object>, done) => {
-    const bytes = (): Pieces<object> => made(type, answer(parts, call.request));
-    parts.gate
+    const bytes = (): Pieces<object> => made(type, answer(at(call), call.request));
+    turns
       .run(bytes, () => call.cancelled)
       .then(
         value => done(null, value),

@@ -7,12 +7,17 @@ import {
   type ServerDuplexStream,
   type ServerUnaryCall,
 } from '@grpc/grpc-js';
+import type { Gate } from '../access/gate.js';
+import { Owners, refusalOfHello } from '../access/reporter.js';
+import { callOf } from '../access/roles.js';
 import type { Clock } from '../clock.js';
 import { Exhausted, statusOf } from '../errors.js';
 import { decodeReport } from '../ingest/decode-report.js';
 import type { Ingest, Peer, Reply, Session } from '../ingest/ingest.js';
+import type { Report } from '../ingest/report.js';
 import type { IngestTotals } from '../ingest/totals.js';
 import type { Logger } from '../log.js';
+import type { Registry } from '../registry/registry.js';
 import { hostOf, type PeerLimiter } from './limits.js';
 
 export interface ReportParts {
@@ -21,6 +26,36 @@ export interface ReportParts {
   readonly totals: IngestTotals;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Who may report whom; absent = everybody everyone. */
+  readonly speakers?: Speakers;
+}
+
+/** Keeps workloads from speaking for others. */
+export class Speakers {
+  private readonly owners = new Owners();
+
+  constructor(
+    private readonly gate: Gate,
+    private readonly registry: Registry,
+  ) {}
+
+  /**
+   * @returns to be called once the report is taken: the life is the caller's then
+   * @throws PermissionDenied, audited
+   */
+  check(call: { readonly metadata: Metadata; getPath(): string }, report: Report): () => void {
+    const { hello } = report;
+    if (hello === undefined) return () => undefined;
+    const { gate, registry, owners } = this;
+    const caller = gate.callerOf(call.metadata);
+    if (caller === undefined) throw new Error('a report came past the gate');
+    const why = refusalOfHello(caller, hello, registry, owners);
+    if (why !== undefined) throw gate.access.deny(caller, callOf(call.getPath()), why);
+    return () => {
+      const life = registry.find(hello.cuid);
+      if (life !== undefined) owners.claim(life, caller.name);
+    };
+  }
 }
 
 /** Messages of one stream being stored; past it we stop reading until they are. */
@@ -44,7 +79,7 @@ export function reportOnce(parts: ReportParts, call: ServerUnaryCall<Buffer, Rep
   const work = async (): Promise<Reply> => {
     checkRate(parts, call.getPeer());
     parts.totals.bytes += call.request.length;
-    return parts.ingest.take(parts.ingest.open(peer), decodeReport(call.request));
+    return take(parts, call, parts.ingest.open(peer), decodeReport(call.request));
   };
   work().then(
     reply => done(null, reply),
@@ -109,7 +144,7 @@ class ReportStream implements Peer {
   private async take(session: Session, bytes: Buffer): Promise<Reply> {
     checkRate(this.parts, this.call.getPeer());
     this.parts.totals.bytes += bytes.length;
-    return this.parts.ingest.take(session, decodeReport(bytes));
+    return take(this.parts, this.call, session, decodeReport(bytes));
   }
 
   /** The proxy has said its last word: answer what is under way, then end. */
@@ -124,6 +159,19 @@ class ReportStream implements Peer {
     this.over = true;
     if (this.session !== undefined) this.parts.ingest.close(this.session);
   }
+}
+
+function take(
+  { ingest, speakers }: ReportParts,
+  call: { readonly metadata: Metadata; getPath(): string },
+  session: Session,
+  report: Report,
+): Promise<Reply> {
+  const claim = speakers?.check(call, report);
+  // What only matters now is taken at once, so the life is there when this returns.
+  const reply = ingest.take(session, report);
+  claim?.();
+  return reply;
 }
 
 /** @throws Exhausted when this host sends more than it may */

@@ -1,6 +1,7 @@
 // Rollback.Watch: signals of one service, all that are open, then each as it comes.
 
 import type { ServerWritableStream } from '@grpc/grpc-js';
+import type { ReadParts } from './parts.js';
 import { Exhausted, InvalidArgument } from '../errors.js';
 import type { Rollback } from '../rollback/controller.js';
 import { signalMessage } from '../rollback/messages.js';
@@ -18,10 +19,18 @@ const BACKLOG_MAX = 1000;
 
 const RETRY_MS = 1000;
 
-export function watchSignals(rollback: Rollback, call: ServerWritableStream<WatchSignalsRequest, object>): void {
+export function watchSignals(
+  { rollback, permit }: ReadParts,
+  call: ServerWritableStream<WatchSignalsRequest, object>,
+): void {
   const { service = '', resumeToken = '', cuid = '' } = call.request;
   if (service === '' || service.length > 256)
     throw new InvalidArgument('service', service.slice(0, 40), 'a service name');
+  if (!permit.signals.covers(service)) {
+    throw permit.deny(
+      `service is ${JSON.stringify(service)}, you may follow the signals of ${permit.signals.toString()}`,
+    );
+  }
   if (!/^\d{0,16}$/.test(resumeToken)) {
     throw new InvalidArgument('resume_token', resumeToken.slice(0, 40), 'a resume_token of a signal, or unset');
   }

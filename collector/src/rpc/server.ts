@@ -10,22 +10,27 @@ import {
 } from '@grpc/grpc-js';
 import { ReflectionService } from '@grpc/reflection';
 import { HealthImplementation } from 'grpc-health-check';
+import type { AddressInfo, Server as NetServer } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+import type { Gate } from '../access/gate.js';
+import { permitAt } from '../access/permit.js';
+import { callOf } from '../access/roles.js';
+import { createTlsListener, type TlsFiles, type TlsPeer } from '../access/tls.js';
 import type { Address } from '../config.js';
 import { ConfigError } from '../errors.js';
 import type { Logger } from '../log.js';
-import type { Rollback } from '../rollback/controller.js';
-import { ack, kill, override, trigger } from '../rollback/operator-changes.js';
-import { getLedger, getPlan, getPolicy, listVerdicts, simulate, type ListRequest } from '../rollback/operator-reads.js';
+import { ackBy, killBy, overrideBy, simulateBy, triggerBy } from './rollback-changes.js';
+import { ledger, listAudit, plan, policy, verdicts } from './rollback-reads.js';
 import { getInstance, listInstances } from './instances.js';
 import { listServices } from './list-services.js';
 import type { ReadParts } from './parts.js';
 import { PACKAGE, reflectedDefinitions, service, SERVICES, withRawRequests } from './protos.js';
-import { reading, refused, type Answer } from './reading.js';
+import { reading, refused, type Answer, type At } from './reading.js';
 import { report, reportOnce, type ReportParts } from './report.js';
 import { withPreparedAnswers } from './serialized.js';
 import { explain, getFlow, getTransaction, listTransactions, watchTransactions } from './transactions.js';
 import { watchStatus } from './watch-status.js';
-import { watchSignals, type WatchSignalsRequest } from './rollback.js';
+import { watchSignals } from './rollback.js';
 import { whoHad } from './who-had.js';
 
 export interface ServerLimits {
@@ -44,9 +49,18 @@ const KEEPALIVE_TIMEOUT_MS = 20_000;
 export class RpcServer {
   private readonly server: Server;
   private readonly health: HealthImplementation;
+  private listener: NetServer | undefined;
 
-  constructor(reports: ReportParts, reads: ReadParts, limits: ServerLimits, log: Logger) {
+  /** @param gate who is let in; absent = everybody */
+  constructor(
+    reports: ReportParts,
+    reads: ReadParts,
+    limits: ServerLimits,
+    private readonly log: Logger,
+    private readonly gate?: Gate,
+  ) {
     this.server = new Server({
+      ...(gate === undefined ? {} : { interceptors: [gate.interceptor] }),
       'grpc.max_receive_message_length': limits.messageBytesMax,
       'grpc.max_send_message_length': -1,
       'grpc.max_concurrent_streams': limits.peerStreamsMax,
@@ -55,12 +69,15 @@ export class RpcServer {
       'grpc.keepalive_time_ms': KEEPALIVE_MS,
       'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
     });
-    const read = <Q>(type: string, answer: Answer<Q>): handleUnaryCall<Q, object> => reading(reads, type, answer, log);
+    const at: At = call =>
+      gate === undefined ? reads : { ...reads, permit: permitAt(gate, call.metadata, callOf(call.getPath())) };
+    const read = <Q>(type: string, answer: Answer<Q>): handleUnaryCall<Q, object> =>
+      reading(reads.gate, at, type, answer, log);
     const stream = <Q>(
       answer: (parts: ReadParts, call: ServerWritableStream<Q, object>) => void,
-    ): handleServerStreamingCall<Q, object> => streaming(reads, answer, log);
-    const act = <Q>(work: (rollback: Rollback, request: Q) => Promise<object>): handleUnaryCall<Q, object> =>
-      acting(reads, work, log);
+    ): handleServerStreamingCall<Q, object> => streaming(at, answer, log);
+    const act = <Q>(work: (parts: ReadParts, request: Q) => Promise<object>): handleUnaryCall<Q, object> =>
+      acting(at, work, log);
     this.server.addService(withRawRequests(service('Ingest')), {
       Report: report.bind(undefined, reports),
       ReportOnce: reportOnce.bind(undefined, reports),
@@ -80,39 +97,62 @@ export class RpcServer {
       Watch: stream(watchTransactions),
     });
     this.server.addService(withPreparedAnswers(service('Rollback')), {
-      List: read('ListRollbacksResponse', ({ rollback }, request: ListRequest) => listVerdicts(rollback, request)),
-      GetPlan: read('Plan', ({ rollback }, request: { id?: string }) => getPlan(rollback, request)),
-      GetLedger: read('Ledger', ({ rollback }, request: Parameters<typeof getLedger>[1]) =>
-        getLedger(rollback, request),
-      ),
-      GetPolicy: read('PolicyView', ({ rollback }) => getPolicy(rollback)),
-      Trigger: act(trigger),
-      Ack: act(ack),
-      Override: act(override),
-      Kill: act(kill),
-      Simulate: act(simulate),
-      Watch: stream(({ rollback }, call: ServerWritableStream<WatchSignalsRequest, object>) =>
-        watchSignals(rollback, call),
-      ),
+      List: read('ListRollbacksResponse', verdicts),
+      GetPlan: read('Plan', plan),
+      GetLedger: read('Ledger', ledger),
+      GetPolicy: read('PolicyView', policy),
+      ListAudit: read('ListAuditResponse', listAudit),
+      Trigger: act(triggerBy),
+      Ack: act(ackBy),
+      Override: act(overrideBy),
+      Kill: act(killBy),
+      Simulate: act(simulateBy),
+      Watch: stream(watchSignals),
     });
     this.health = new HealthImplementation({ '': 'NOT_SERVING' });
     this.health.addToServer(this.server);
     new ReflectionService(reflectedDefinitions).addToServer(this.server);
   }
 
-  /** @returns the port listened on @throws ConfigError when the address cannot be had */
-  listen({ host, port }: Address): Promise<number> {
+  /**
+   * @param tls  absent = in the clear
+   * @returns the port listened on @throws ConfigError when the address cannot be had
+   */
+  listen({ host, port }: Address, tls?: { readonly files: TlsFiles; readonly asksClients: boolean }): Promise<number> {
     const address = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+    const taken = (why: string): ConfigError =>
+      new ConfigError(`--grpc ${address} cannot be listened on (${why}); choose another with --grpc HOST:PORT`);
+    if (tls !== undefined) return this.listenTls({ host, port }, tls.files, tls.asksClients, taken);
     return new Promise((resolve, reject) => {
       this.server.bindAsync(address, ServerCredentials.createInsecure(), (error, bound) => {
         if (error === null) resolve(bound);
-        else
-          reject(
-            new ConfigError(
-              `--grpc ${address} cannot be listened on (${error.message}); choose another with --grpc HOST:PORT`,
-            ),
-          );
+        else reject(taken(error.message));
       });
+    });
+  }
+
+  /** Our own listener, because the library does not tell what is wrong with a certificate. */
+  private listenTls(
+    { host, port }: Address,
+    files: TlsFiles,
+    asksClients: boolean,
+    taken: (why: string) => ConfigError,
+  ): Promise<number> {
+    const { gate, log } = this;
+    const injector = this.server.createConnectionInjector(ServerCredentials.createInsecure());
+    const onConnection = (socket: TLSSocket, peer: TlsPeer): void => {
+      const forget = gate?.connected(socket.remoteAddress ?? '', socket.remotePort ?? 0, peer);
+      if (forget !== undefined) socket.once('close', forget);
+      injector.injectConnection(socket);
+    };
+    const listener = createTlsListener(files, asksClients, onConnection, (peer, error) => {
+      log.debug({ peer, why: error.message }, 'a TLS handshake failed');
+      gate?.access.note({ who: peer, call: 'TLS', why: 'the TLS handshake failed', cause: 'tls' });
+    });
+    this.listener = listener;
+    return new Promise((resolve, reject) => {
+      listener.once('error', (error: Error) => reject(taken(error.message)));
+      listener.listen(port, host, () => resolve((listener.address() as AddressInfo).port));
     });
   }
 
@@ -124,6 +164,7 @@ export class RpcServer {
 
   /** Takes no new calls; settles when those under way are done, which after `graceMs` are cut off. */
   async stop(graceMs: number): Promise<void> {
+    this.listener?.close();
     const done = new Promise<void>(resolve => this.server.tryShutdown(() => resolve()));
     const timer = setTimeout(() => this.server.forceShutdown(), graceMs);
     await done;
@@ -132,12 +173,13 @@ export class RpcServer {
 }
 
 function acting<Q>(
-  { rollback }: ReadParts,
-  work: (rollback: Rollback, request: Q) => Promise<object>,
+  at: At,
+  work: (parts: ReadParts, request: Q) => Promise<object>,
   log: Logger,
 ): handleUnaryCall<Q, object> {
+  const run = async (call: ServerUnaryCall<Q, object>): Promise<object> => work(at(call), call.request);
   return (call: ServerUnaryCall<Q, object>, done) => {
-    work(rollback, call.request).then(
+    run(call).then(
       answer => done(null, answer),
       (error: unknown) => done(refused(error, call.getPath(), log)),
     );
@@ -145,13 +187,13 @@ function acting<Q>(
 }
 
 function streaming<Q>(
-  parts: ReadParts,
+  at: At,
   answer: (parts: ReadParts, call: ServerWritableStream<Q, object>) => void,
   log: Logger,
 ): handleServerStreamingCall<Q, object> {
   return call => {
     try {
-      answer(parts, call);
+      answer(at(call), call);
     } catch (error) {
       call.emit('error', refused(error, call.getPath(), log));
     }

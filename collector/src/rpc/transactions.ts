@@ -1,6 +1,18 @@
 // Transactions.Get, List, Explain and Watch, and Registry.GetFlow: checked here, answered by transactions/.
 
 import type { ServerWritableStream } from '@grpc/grpc-js';
+import {
+  hideExplanation,
+  hideFlows,
+  hideHead,
+  hideTransaction,
+  serviceOfKind,
+  type ExplanationMessage,
+  type FlowMessage,
+  type HeadMessage,
+  type TransactionMessage,
+} from '../access/hide.js';
+import type { Permit } from '../access/permit.js';
 import { InvalidArgument } from '../errors.js';
 import type { Registry } from '../registry/registry.js';
 import { LOOKED_AT, type Pieces } from '../slices.js';
@@ -35,16 +47,31 @@ const ID_CHARS_MAX = 256;
 /** Updates that a slow watcher is kept; past them the oldest are passed over. */
 const WATCH_BACKLOG_MAX = 1000;
 
-export function getTransaction({ transactions }: ReadParts, request: { readonly id?: string }): object {
-  return transactions.get(checkId(request.id));
+/** @throws NotFound, the same whether it is not there or not the caller's to see */
+export function getTransaction({ transactions, permit }: ReadParts, request: { readonly id?: string }): object {
+  const id = checkId(request.id);
+  const transaction = transactions.get(id);
+  if (permit.reads.all) return transaction;
+  return hideTransaction(transaction as TransactionMessage, permit.reads) ?? thrown(transactions.unknown(id));
 }
 
-export function explain({ transactions }: ReadParts, request: { readonly id?: string }): object {
-  return transactions.explain(checkId(request.id));
+export function explain({ transactions, permit }: ReadParts, request: { readonly id?: string }): object {
+  const id = checkId(request.id);
+  if (permit.reads.all) return transactions.explain(id);
+  const story = transactions.explain(id, false) as ExplanationMessage;
+  return hideExplanation(story, permit.reads) ?? thrown(transactions.unknown(id));
 }
+
+function thrown(error: Error): never {
+  throw error;
+}
+
+/** What of a list may be seen; undefined = all of it. */
+const sightOf = ({ reads }: Permit): { sees?: (service: string) => boolean } =>
+  reads.all ? {} : { sees: service => reads.covers(service) };
 
 export function* listTransactions(
-  { transactions, registry }: ReadParts,
+  { transactions, registry, permit }: ReadParts,
   request: ListTransactionsRequest,
 ): Pieces<object> {
   checkStates(request.states);
@@ -52,7 +79,13 @@ export function* listTransactions(
   if (olderThanUs !== undefined && olderThanUs < 0) {
     throw new InvalidArgument('older_than', `${olderThanUs / 1e6}s`, '0s or more');
   }
-  const answer = yield* transactions.listPieces({ ...request, pageSize: pageSize(request.pageSize) });
+  const found = yield* transactions.listPieces({
+    ...request,
+    ...sightOf(permit),
+    pageSize: pageSize(request.pageSize),
+  });
+  const heads = (found as { transactions: HeadMessage[] }).transactions.map(one => hideHead(one, permit.reads));
+  const answer = { ...found, transactions: heads };
   const listedAfterMs = yield* inFlightMsMax(registry);
   return listedAfterMs === 0 ? answer : { ...answer, runningKnownAfter: timestamp(listedAfterMs * 1000) };
 }
@@ -68,18 +101,25 @@ function* inFlightMsMax(registry: Registry): Pieces<number> {
   return ms;
 }
 
-export function getFlow({ transactions }: ReadParts, request: GetFlowRequest): Pieces<object> {
-  return transactions.flow.flowPieces(request);
+export function* getFlow({ transactions, permit }: ReadParts, request: GetFlowRequest): Pieces<object> {
+  const { reads } = permit;
+  const answer = yield* transactions.flow.flowPieces(request);
+  if (reads.all) return answer;
+  const { kind = '' } = request;
+  const { flows } = answer as { flows: FlowMessage[] };
+  return { flows: kind === '' || reads.covers(serviceOfKind(kind)) ? hideFlows(flows, reads) : [] };
 }
 
 export function watchTransactions(
-  { transactions }: ReadParts,
+  { transactions, permit }: ReadParts,
   call: ServerWritableStream<ListTransactionsRequest, object>,
 ): void {
   checkStates(call.request.states);
   const backlog: object[] = [];
   let blocked = false;
-  const stop = transactions.watch(call.request, transaction => {
+  const filter = { ...call.request, ...sightOf(permit) };
+  const stop = transactions.watch(filter, whole => {
+    const transaction = hideHead(whole as HeadMessage, permit.reads);
     if (!blocked) blocked = !call.write(transaction);
     else if (backlog.push(transaction) > WATCH_BACKLOG_MAX) backlog.shift();
   });

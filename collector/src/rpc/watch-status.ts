@@ -24,8 +24,9 @@ export function watchStatus(parts: ReadParts, call: ServerWritableStream<WatchSt
   if (intervalMs < INTERVAL_MS.min || intervalMs > INTERVAL_MS.max) {
     throw new InvalidArgument('min_interval_ms', minIntervalMs, `${INTERVAL_MS.min} to ${INTERVAL_MS.max}, or unset`);
   }
-  const { registry, clock } = parts;
-  const wanted = (life: Life): boolean => matches(life.service, service, namespace);
+  const { registry, clock, permit } = parts;
+  const wanted = (life: Life): boolean =>
+    matches(life.service, service, namespace) && permit.reads.covers(life.service);
   const changed = new Set<Life>([...registry.all()].filter(wanted));
   let synced = false;
   let blocked = false;

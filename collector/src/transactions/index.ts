@@ -215,12 +215,12 @@ export class Transactions implements TransactionsPort {
   }
 
   /** @throws NotFound */
-  explain(id: string): object {
+  explain(id: string, decisions = true): object {
     const transaction = this.find(id);
     const roots = this.link(transaction);
     return {
       transaction: whole(transaction, roots, this.naming),
-      ...explain(transaction, roots, this.naming, this.decisionsOn(transaction)),
+      ...explain(transaction, roots, this.naming, decisions ? this.decisionsOn(transaction) : []),
     };
   }
 
@@ -288,9 +288,14 @@ export class Transactions implements TransactionsPort {
       const found = this.table.find(candidate.index, candidate.id);
       if (found !== undefined) return found;
     }
+    throw this.unknown(id);
+  }
+
+  /** What whoever asks for a transaction that is not there is told. */
+  unknown(id: string): NotFound {
     const since = (retainMs: number): string => new Date(this.reachUs(retainMs) / 1000).toISOString();
     const { retainMs, retainFailedMs } = this.options;
-    throw new NotFound(
+    return new NotFound(
       `no transaction has the id ${shown(id)}; they are remembered since ${since(retainMs)}, ` +
         `failed ones since ${since(retainFailedMs)}`,
     );

@@ -15,6 +15,8 @@ export interface Filter {
   readonly states?: readonly string[];
   readonly service?: string;
   readonly namespace?: string;
+  /** Of which services anything may be seen; absent = of all. What lies beyond them is not searched either. */
+  readonly sees?: (service: string) => boolean;
 }
 
 export interface ListRequest extends Filter {
@@ -64,14 +66,17 @@ export function* list(table: Table, request: ListRequest, nowUs: number): Pieces
  * probes, shadows and our own requests alone is no business request: it is found by its id only.
  */
 export function passes(table: Table, transaction: Transaction, filter: Filter): boolean {
-  const { states = [], service = '', namespace = '' } = filter;
+  const { states = [], service = '', namespace = '', sees } = filter;
   if (!transaction.evidence) return false;
   if (states.length > 0 && !states.includes(`TRANSACTION_STATE_${transaction.shownState}`)) return false;
-  if (service === '' && namespace === '') return true;
+  if (service === '' && namespace === '' && sees === undefined) return true;
   for (const row of table.rowsOf(transaction)) {
-    if (matches(table.rows.instanceOf(row).service, service, namespace)) return true;
+    const own = table.rows.instanceOf(row).service;
+    const peer = (): string => serviceOfHost(table.rows.peerServiceOf(row));
+    if (sees !== undefined && !sees(own) && !sees(peer())) continue;
+    if (matches(own, service, namespace)) return true;
     // Services without a sidecar take part by their host name.
-    if (service !== '' && serviceOfHost(table.rows.peerServiceOf(row)) === service) return true;
+    if (service !== '' && peer() === service) return true;
   }
   return false;
 }
