@@ -99,7 +99,12 @@ export function ended<T>(work: Promise<T>, ms: number): Promise<T> {
   });
 }
 
-function checkInfo(info: string, { address, shown }: RedisAccess): { persists: boolean } {
+/**
+ * Whether what INFO says fits the settings, and this Redis keeps what it is told on disk.
+ *
+ * @throws ConfigError when it does not fit
+ */
+export function checkInfo(info: string, { address, shown }: RedisAccess): { persists: boolean } {
   const value = (name: string): string => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1] ?? '';
   const version = value('redis_version');
   const isCluster = value('cluster_enabled') === '1';

@@ -4,7 +4,7 @@
 // log, with the code that recovers a single collector from its disk. See docs/decisions/0006.
 
 import { randomBytes } from 'node:crypto';
-import { Exhausted } from '../../errors.js';
+import { ConfigError, Exhausted } from '../../errors.js';
 import type { Loss } from '../../ingest/producers.js';
 import type { ProducerState } from '../../ingest/report.js';
 import type { RollbackEntry } from '../../rollback/store-entries.js';
@@ -28,6 +28,7 @@ import type {
 import { RedisBus } from './bus.js';
 import { connect, ready, type RedisAccess } from './connect.js';
 import { FaultLog } from './fault-log.js';
+import { faultOf } from './faults.js';
 import { Keeper } from './keeper.js';
 import { CONTROL_SHARD, Keys, shardOf, SHARDS } from './keys.js';
 import { Lane, POLL_MS, type LaneOwner } from './lane.js';
@@ -71,6 +72,12 @@ const STALE_MS = 4 * POLL_MS;
 
 /** At the end, what waits has this long to get into the log, ms. */
 const CLOSE_MS = 3000;
+
+/** A start that Redis refused is for whoever wrote the settings. */
+function startError(error: unknown, shown: string): unknown {
+  const ours = error instanceof ConfigError || error instanceof TypeError || error instanceof RangeError;
+  return ours ? error : new ConfigError(`--store ${shown}: ${faultOf(error).text}`);
+}
 
 /** A record, and what it amounts to at its place. */
 interface Put<T> {
@@ -139,7 +146,7 @@ export class RedisStore implements Store {
       await loadAll(this.lanes, snapshot, this.deciders, recovery, blob => this.unreadable(blob));
     } catch (error) {
       await this.disconnect();
-      throw error;
+      throw startError(error, access.shown);
     }
     for (const lane of this.lanes) lane.start();
     this.keeper.start();

@@ -1,0 +1,207 @@
+import assert from 'node:assert/strict';
+import { Redis } from 'ioredis';
+import { ConfigError } from '../../collector/src/errors.js';
+import { checkInfo } from '../../collector/src/store/redis/connect.js';
+import { ACL_NEEDED } from '../../collector/src/store/redis/faults.js';
+import type { RedisStore } from '../../collector/src/store/redis/redis-store.js';
+import { RedisServer, waitFor } from '../support/redis.js';
+import { access, freshPrefix, openStore, quiet, redisStore } from './redis-support.js';
+import { EMPTY, life, Recovered, stored } from './store-contract.js';
+
+/** Commands that fail in one second of a fault, at most: 16 lanes, each with growing pauses, and the rest. */
+const FAULTS_A_SECOND_MAX = 200;
+
+describe('a store whose Redis says no', function () {
+  this.timeout(40_000);
+  let server: RedisServer;
+  let store: RedisStore | undefined;
+  const told: string[] = [];
+  const log = { ...quiet, warn: (_: object, text: string) => void told.push(text) };
+  beforeEach(async () => {
+    server = await RedisServer.start('--appendonly', 'yes');
+    told.length = 0;
+  });
+  afterEach(async () => {
+    await store?.close();
+    store = undefined;
+    await server.stop();
+  });
+
+  const starts = async (user: string, password: string, prefix = freshPrefix()): Promise<RedisStore> => {
+    store = redisStore(server.url, prefix, { access: access(server.url, user, password), log, startMs: 3000 });
+    await store.open(new Recovered(), EMPTY);
+    return store;
+  };
+  const refuses = async (user: string, password: string, message: RegExp): Promise<void> => {
+    await assert.rejects(starts(user, password), (error: Error) => {
+      assert.ok(error instanceof ConfigError, error.stack);
+      assert.match(error.message, message);
+      assert.doesNotMatch(error.message, /secret/);
+      return true;
+    });
+  };
+
+  it('refuses to start with a wrong password, or none, and says where to write it', async () => {
+    await server.command('acl', 'setuser', 'mp', 'on', '>right', '+@all', '~*', '&*');
+    await refuses('mp', 'secret', /the user or password is refused; check .*MESHPULSE_REDIS_PASSWORD/);
+    await refuses('nobody', 'secret', /the user or password is refused/);
+    await server.command('config', 'set', 'requirepass', 'right');
+    await refuses('', '', /it wants a password; give one with MESHPULSE_REDIS_PASSWORD/);
+  });
+
+  it('works with exactly the permissions that the message about missing ones names', async () => {
+    const rules = ACL_NEEDED.replaceAll('PREFIX', 'own').split(' ');
+    await server.command('acl', 'setuser', 'mp', 'on', '>right', ...rules);
+    const opened = await starts('mp', 'right', 'own');
+    await opened.putBatches([stored(1)]);
+    await opened.putLife(life());
+    await opened.putRollback([{ type: 'kill', id: 'a', value: null }]);
+    for (let i = 0; i < 3; i++) assert.equal(await opened.keeper.snapshotNow(), true);
+    await opened.keeper.trimNow();
+    opened.shared.bus.publish(Buffer.from('x'));
+    await waitFor('the bus', () => opened.shared.staleMs() === 0);
+    assert.deepEqual(told, []);
+    await opened.close();
+    await refuses('mp', 'right', /its ACL refuses the user .*\+evalsha/);
+  });
+
+  it('waits while its user may do nothing, names that once, and goes on', async () => {
+    await server.command('acl', 'setuser', 'mp', 'on', '>right', '+@all', '~*', '&*');
+    const opened = await starts('mp', 'right');
+    await opened.putBatches([stored(1)]);
+    await server.command('acl', 'setuser', 'mp', '-evalsha', '-eval');
+    await fault(opened, stored(2), /its ACL refuses the user/, () => server.command('acl', 'setuser', 'mp', '+@all'));
+  });
+
+  it('waits while Redis is full, and goes on', async () => {
+    const opened = await starts('', '');
+    await server.command('config', 'set', 'maxmemory', '1mb');
+    await fault(opened, stored(2), /its memory is full \(maxmemory, noeviction\)/, () =>
+      server.command('config', 'set', 'maxmemory', '0'),
+    );
+  });
+
+  it('waits while Redis is only a copy, and goes on', async () => {
+    const opened = await starts('', '');
+    await server.command('replicaof', '127.0.0.1', 1);
+    await fault(opened, stored(2), /it is a replica that takes no writes/, () =>
+      server.command('replicaof', 'no', 'one'),
+    );
+  });
+
+  it('sends its scripts again to a Redis that has forgotten them', async () => {
+    const opened = await starts('', '');
+    await opened.putBatches([stored(1)]);
+    await server.command('script', 'flush');
+    assert.equal((await opened.putBatches([stored(2)]))[0]?.fresh, true);
+    assert.deepEqual(told, []);
+  });
+
+  it('keeps what was acknowledged when Redis is killed and comes back, and what waits meanwhile', async () => {
+    const prefix = freshPrefix();
+    const opened = await starts('', '', prefix);
+    // As durable as an append-only file that is synchronised each second: what is in it survives a kill.
+    assert.equal((await opened.putBatches([stored(1), stored(2)]))[0]?.durable, true);
+    await server.kill();
+    const waiting = opened.putBatches([stored(3)]);
+    await waitFor('it to be stale', () => opened.shared.staleMs() > 0);
+    await server.restart();
+    const [result] = await waiting;
+    assert.deepEqual([result?.fresh, result?.loss.reports], [true, 0]);
+    await waitFor('it to be fresh', () => opened.shared.staleMs() === 0);
+    const other = await openStore(server.url, prefix);
+    assert.deepEqual(
+      other.recovered.batches.map(({ seq }) => seq),
+      [1, 2, 3],
+    );
+    await other.store.close();
+  });
+
+  it('counts as durable what a copy has confirmed, if that is asked for', async () => {
+    const copy = await RedisServer.start('--replicaof', `127.0.0.1 ${server.port}`, '--repl-diskless-sync-delay', '0');
+    try {
+      await waitFor('the copy', async () => /link_status:up/.test(String(await copy.command('info', 'replication'))));
+      store = redisStore(server.url, freshPrefix(), { waitFor: 1 });
+      await store.open(new Recovered(), EMPTY);
+      assert.equal((await store.putBatches([stored(1)]))[0]?.durable, true);
+      copy.signal('SIGSTOP');
+      assert.equal((await store.putBatches([stored(2)]))[0]?.durable, false, 'AOF or not: a copy was asked for');
+    } finally {
+      await copy.stop();
+    }
+  });
+
+  it('uses keys of one hash tag in each command', async () => {
+    const monitor = await new Redis(server.port, '127.0.0.1').monitor();
+    const seen: string[][] = [];
+    monitor.on('monitor', (_time: string, args: string[]) => seen.push(args));
+    const prefix = freshPrefix();
+    const opened = await starts('', '', prefix);
+    await opened.putBatches([stored(1), { ...stored(1), proxyId: 'p2' }, { ...stored(1), proxyId: 'p3' }]);
+    await opened.putRollback([{ type: 'kill', id: 'a', value: null }]);
+    for (let i = 0; i < 3; i++) await opened.keeper.snapshotNow();
+    await opened.keeper.trimNow();
+    opened.shared.bus.publish(Buffer.from('x'));
+    const other = await openStore(server.url, prefix);
+    await other.store.close();
+    monitor.disconnect();
+    const commands = seen.filter(args => args.some(arg => arg.startsWith(`${prefix}:`)));
+    assert.ok(commands.length > 100, `${commands.length} commands`);
+    const tags = commands.map(
+      args => new Set(args.filter(arg => arg.startsWith(`${prefix}:`)).map(key => /\{.*?\}/.exec(key)?.[0])),
+    );
+    for (const [i, tag] of tags.entries())
+      assert.ok(tag.size === 1 && !tag.has(undefined), commands[i]!.slice(0, 6).join(' '));
+    const names = new Set(commands.map(([name]) => name!.toLowerCase()));
+    for (const name of ['evalsha', 'ssubscribe', 'spublish', 'hset', 'xadd', 'xrange', 'unlink']) {
+      assert.ok(names.has(name), `${name} was not seen: ${[...names].join(' ')}`);
+    }
+  });
+
+  /** A put that waits while something is wrong, is told of, costs little meanwhile, and settles once it is right. */
+  async function fault(
+    opened: RedisStore,
+    batch: ReturnType<typeof stored>,
+    message: RegExp,
+    repair: () => Promise<unknown>,
+  ): Promise<void> {
+    let settled = false;
+    const put = opened.putBatches([batch]).finally(() => (settled = true));
+    await waitFor('the fault in the log', () => told.some(text => message.test(text)));
+    const before = opened.stats().writeErrors;
+    await new Promise(resolve => setTimeout(resolve, 1000));
+    assert.ok(
+      opened.stats().writeErrors - before < FAULTS_A_SECOND_MAX,
+      `${opened.stats().writeErrors - before} faults in 1 s`,
+    );
+    assert.equal(told.filter(text => message.test(text)).length, 1);
+    assert.equal(settled, false);
+    await repair();
+    assert.equal((await put)[0]?.fresh, true);
+  }
+});
+
+describe('a store at the wrong Redis', function () {
+  this.timeout(20_000);
+  const to = access('redis://127.0.0.1:1');
+  const toCluster = access('redis-cluster://127.0.0.1:1');
+  const info = (version: string, cluster: 0 | 1): string =>
+    `redis_version:${version}\r\ncluster_enabled:${cluster}\r\naof_enabled:1\r\n`;
+
+  it('says that it is too old, a cluster, or none', () => {
+    assert.throws(() => checkInfo(info('6.2.14', 0), to), /it is Redis 6\.2\.14, must be 7\.0 or newer/);
+    assert.throws(() => checkInfo(info('7.0.15', 1), to), /node of a cluster; write --store redis-cluster:/);
+    assert.throws(() => checkInfo(info('7.0.15', 0), toCluster), /not a cluster; write --store redis:/);
+    assert.deepEqual(checkInfo(info('7.0.15', 0), to), { persists: true });
+  });
+
+  it('refuses to start, and says so, where a cluster is none', async () => {
+    const server = await RedisServer.start();
+    try {
+      const store = redisStore(`redis-cluster://${server.address}`, 'x', { startMs: 3000 });
+      await assert.rejects(store.open(new Recovered(), EMPTY), /it is not a cluster; write --store redis:/);
+    } finally {
+      await server.stop();
+    }
+  });
+});
