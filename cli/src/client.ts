@@ -1,9 +1,10 @@
 // Asking the collector. Answers are proto3 JSON: what `-o json` prints is what tables are made from.
 
-import { credentials, makeClientConstructor, status as Code, type ServiceError } from '@grpc/grpc-js';
+import { makeClientConstructor, status as Code, type Metadata, type ServiceError } from '@grpc/grpc-js';
 import { toJson } from '../../collector/src/http/json.js';
 import { service } from '../../collector/src/rpc/protos.js';
 import { CliError, couldNotAsk, EXIT, problem, wrongUse } from './errors.js';
+import { securityOf, type Security } from './security.js';
 
 export const DEFAULT_COLLECTOR = '127.0.0.1:50051';
 
@@ -25,6 +26,7 @@ interface Stub {
     serialize: (value: object) => Buffer,
     deserialize: (bytes: Buffer) => object,
     request: object,
+    metadata: Metadata,
     options: object,
     done: (error: ServiceError | null, answer?: object) => void,
   ): void;
@@ -33,6 +35,7 @@ interface Stub {
     serialize: (value: object) => Buffer,
     deserialize: (bytes: Buffer) => object,
     request: object,
+    metadata: Metadata,
   ): AsyncIterable<object> & { cancel(): void };
   close(): void;
 }
@@ -41,7 +44,10 @@ export class Client {
   private readonly stubs = new Map<Name, Stub>();
 
   /** @param address HOST:PORT */
-  constructor(readonly address: string) {}
+  constructor(
+    readonly address: string,
+    private readonly security: Security = securityOf(address, {}, {}),
+  ) {}
 
   /** @throws CliError that says what went wrong and what to do */
   async ask<T>(name: Name, method: string, request: object): Promise<T> {
@@ -55,6 +61,7 @@ export class Client {
           requestSerialize,
           responseDeserialize,
           request,
+          this.security.metadata,
           options,
           (error, value) => (error === null ? resolve(value!) : reject(error)),
         );
@@ -68,7 +75,9 @@ export class Client {
   /** Each message as it comes, until the collector ends the stream. */
   async *follow<T>(name: Name, method: string, request: object): AsyncGenerator<T> {
     const { path, requestSerialize, responseDeserialize, answer } = methodOf(name, method);
-    const stream = this.stub(name).makeServerStreamRequest(path, requestSerialize, responseDeserialize, request);
+    const stub = this.stub(name);
+    const { metadata } = this.security;
+    const stream = stub.makeServerStreamRequest(path, requestSerialize, responseDeserialize, request, metadata);
     try {
       for await (const message of stream) yield toJson(answer, message as Json) as T;
     } catch (error) {
@@ -107,7 +116,7 @@ export class Client {
     if (stub === undefined) {
       const Constructor = makeClientConstructor(service(name), name);
       const loopback = /^(localhost|127\.|\[::1\])/.test(this.address);
-      stub = new Constructor(this.address, credentials.createInsecure(), {
+      stub = new Constructor(this.address, this.security.channel, {
         'grpc.max_receive_message_length': ANSWER_BYTES_MAX,
         ...(loopback ? { 'grpc.enable_http_proxy': 0 } : {}),
       });
@@ -122,14 +131,14 @@ export class Client {
     const details = error.details || error.message;
     if (error.code === Code.NOT_FOUND) return problem(details);
     if (error.code === Code.INVALID_ARGUMENT) return wrongUse(details);
-    const [cause, remedy] = causeOf(error, details);
+    const [cause, remedy] = causeOf(error, details, this.security);
     return new CliError(EXIT.COULD_NOT_ASK, `could not ask the collector at ${this.address}: ${cause}; ${remedy}`);
   }
 }
 
 const START = 'start one with `meshpulse collector`, or name another with --collector HOST:PORT or MESHPULSE_COLLECTOR';
 
-function causeOf(error: ServiceError, details: string): [cause: string, remedy: string] {
+function causeOf(error: ServiceError, details: string, security: Security): [cause: string, remedy: string] {
   if (details.includes('ECONNREFUSED')) return ['nothing listens there', START];
   if (/ENOTFOUND|EAI_AGAIN|Name resolution failed/.test(details)) return ['the name is not known', 'check --collector'];
   switch (error.code) {
@@ -140,13 +149,27 @@ function causeOf(error: ServiceError, details: string): [cause: string, remedy: 
     case Code.RESOURCE_EXHAUSTED:
       return [details, 'try again a little later'];
     case Code.UNAUTHENTICATED:
+      if (security.hasToken) return [details, 'check the token of --token-file or MESHPULSE_TOKEN'];
+      if (security.hasCertificate) return [details, 'check --cert'];
+      return [details, 'give a token by --token-file or MESHPULSE_TOKEN, or a certificate by --cert and --key'];
     case Code.PERMISSION_DENIED:
-      return [details, 'ask whoever runs it for access'];
+      return [details, 'ask whoever runs it for a role that may, or bring another token or certificate'];
     case Code.UNAVAILABLE:
-      return [details.replace(/^.*Last error: /, ''), 'check the address and that a collector listens there'];
+      return unavailable(details.replace(/^.*Last error: /, ''), security);
     default:
       return [details, 'its log says more'];
   }
+}
+
+function unavailable(details: string, { tls }: Security): [cause: string, remedy: string] {
+  if (/wrong version number|packet length too long|EPROTO/i.test(details)) {
+    return ['it does not speak TLS', 'give --plaintext if it is meant to be asked in the clear'];
+  }
+  if (/self.signed|unable to (?:get|verify)|certificate/i.test(details)) {
+    return [`its certificate is not trusted (${details})`, 'give the CA that signed it by --ca'];
+  }
+  const remedy = 'check the address and that a collector listens there';
+  return [details, tls ? remedy : `${remedy}; if it speaks TLS, give --ca`];
 }
 
 interface Method {

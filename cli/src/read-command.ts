@@ -3,8 +3,9 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import { Client, collectorAddress, DEFAULT_COLLECTOR } from './client.js';
 import type { Io } from './io.js';
+import { securityOf, type SecurityOptions } from './security.js';
 
-export interface ReadOptions {
+export interface ReadOptions extends SecurityOptions {
   readonly output: 'table' | 'json';
   readonly collector?: string;
 }
@@ -22,12 +23,15 @@ export function withOutput(command: Command): Command {
   );
 }
 
-/** Adds `-o` and `--collector`, in this place of the help. */
+/** Adds `-o`, `--collector` and how to speak to it, in this place of the help. */
 export function withReadOptions(command: Command): Command {
-  return withOutput(command).option(
-    '--collector <host:port>',
-    `collector to ask (MESHPULSE_COLLECTOR, else ${DEFAULT_COLLECTOR})`,
-  );
+  return withOutput(command)
+    .option('--collector <host:port>', `collector to ask (MESHPULSE_COLLECTOR, else ${DEFAULT_COLLECTOR})`)
+    .option('--token-file <file>', 'file with the token to ask with (else MESHPULSE_TOKEN, the token itself)')
+    .option('--ca <file>', 'CA of the collector, PEM (MESHPULSE_CA, else those of the system); asks by TLS')
+    .option('--cert <file>', 'certificate to ask with, PEM (MESHPULSE_CERT)')
+    .option('--key <file>', 'its private key, PEM (MESHPULSE_KEY)')
+    .option('--plaintext', 'ask in the clear also elsewhere than on loopback');
 }
 
 /** Lets the command ask: `work` gets a client, its options, and its words in their order. */
@@ -54,7 +58,8 @@ export async function asking<T extends object>(
   options: T & ReadOptions,
   work: (asking: Asking<T>) => Promise<number>,
 ): Promise<number> {
-  const client = new Client(collectorAddress(options.collector, process.env));
+  const address = collectorAddress(options.collector, process.env);
+  const client = new Client(address, securityOf(address, options, process.env));
   try {
     return await work({ client, io, options });
   } finally {

@@ -74,14 +74,16 @@ export interface Ledger {
   readonly total?: Saved;
   readonly verdicts: string;
   readonly wrongVerdicts: string;
-  readonly audit: readonly {
-    readonly at?: string;
-    readonly action: string;
-    readonly actor: string;
-    readonly reason: string;
-    readonly subject: string;
-    readonly result: string;
-  }[];
+  readonly audit: readonly AuditRecord[];
+}
+
+export interface AuditRecord {
+  readonly at?: string;
+  readonly action: string;
+  readonly actor: string;
+  readonly reason: string;
+  readonly subject: string;
+  readonly result: string;
 }
 
 export interface PolicyView {

@@ -8,9 +8,10 @@ import type { Done } from '../main.js';
 import { didYouMean } from '../../../collector/src/near.js';
 import { json, jsonLine, thatAsks, wholeNumber, type Asking, type ReadOptions } from '../read-command.js';
 import { line, orUnknown, table, widths, type Row } from '../table.js';
-import { parseMoment, rfc3339, seconds, span, spanOf } from '../times.js';
+import { rfc3339, span, spanOf } from '../times.js';
 import { word, type Ledger, type Plan, type PolicyView, type Score, type Signal, type Verdict } from './messages.js';
-import { ago, planText, verdictRow, VERDICT_HEADERS, work } from './shown.js';
+import { auditTable } from './audit.js';
+import { ago, planText, sinceOf, verdictRow, VERDICT_HEADERS, work } from './shown.js';
 
 interface ListOptions extends ReadOptions {
   readonly state?: string;
@@ -175,17 +176,7 @@ async function ledger({ client, io, options }: Asking<ReadOptions & { since?: st
   io.out(
     `\n${total?.refused ?? 0} requests refused, ${total?.retriesSuppressed ?? 0} retries not made, ${work(total)} of work saved since ${rfc3339(answer.since)}\n`,
   );
-  if (answer.audit.length > 0) {
-    const audit = answer.audit.map((one): Row => [
-      rfc3339(one.at),
-      one.action,
-      orUnknown(one.actor),
-      orUnknown(one.subject),
-      orUnknown(one.reason),
-      one.result,
-    ]);
-    io.out(`\n${table(['AT', 'ACTION', 'BY', 'SUBJECT', 'WHY', 'RESULT'], audit)}`);
-  }
+  if (answer.audit.length > 0) io.out(`\n${auditTable(answer.audit)}`);
   return EXIT.OK;
 }
 
@@ -282,9 +273,6 @@ function scoreText(score: Score): string {
   ]);
   return `${head}\n${table(['FAILED STEP', 'KIND', 'REASON', 'RIGHT', 'WRONG', 'WOULD REFUSE'], rows)}`;
 }
-
-const sinceOf = ({ since }: { since?: string }, io: Io): object =>
-  since === undefined ? {} : { since: seconds(parseMoment(since, '--since', io.nowMs())) };
 
 function contentOf(path: string, option: string): string {
   try {

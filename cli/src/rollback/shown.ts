@@ -2,7 +2,7 @@
 
 import type { Io } from '../io.js';
 import { line, orUnknown, table, type Row } from '../table.js';
-import { age, momentOf, span, spanOf } from '../times.js';
+import { age, momentOf, parseMoment, seconds, span, spanOf } from '../times.js';
 import { word, type Plan, type PlanStep, type Saved, type Verdict } from './messages.js';
 
 export const VERDICT_HEADERS = ['VERDICT', 'TRANSACTION', 'STEP', 'REASON', 'MODE', 'REFUSED', 'SAVED', 'AGE', 'STATE'];
@@ -73,3 +73,7 @@ export function verdictText(verdict: Verdict, io: Io): string {
   ];
   return facts.map(([name, value]) => line([`${name}:`, value], [11])).join('');
 }
+
+/** The `since` of a request, from the option of that name. */
+export const sinceOf = ({ since }: { since?: string }, io: Io): object =>
+  since === undefined ? {} : { since: seconds(parseMoment(since, '--since', io.nowMs())) };
