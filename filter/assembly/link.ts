@@ -211,7 +211,8 @@ export function answered(): void {
   state = State.UNARY;
   token = 0;
   unanswered = false;
-  if (away) probeMs = heardMs + jitter(RECOVERED_MS);
+  const soonMs = heardMs + jitter(RECOVERED_MS);
+  if (away && soonMs < probeMs) probeMs = soonMs;
   away = false;
 }
 

@@ -1,7 +1,7 @@
 /** Streams that move to another replica of the collector, and fleets that come back after one has died. */
 import assert from 'node:assert/strict';
 import { seededRandom } from '../support/proxy-wasm-host.js';
-import type { Sidecar } from './sidecar.js';
+import { COLLECTOR_CLUSTER, type Sidecar } from './sidecar.js';
 import { sidecars } from './suite.js';
 import { encodeReply } from './wire.js';
 
@@ -124,6 +124,36 @@ describe('a stream', function () {
     assert.ok(Math.min(...ages) >= HOUR_MS / 2 - 10_000 && Math.max(...ages) <= HOUR_MS + 10_000, JSON.stringify(ages));
     assert.ok(new Set(ages).size >= 8, JSON.stringify(ages));
   });
+
+  /** A cluster of which every other endpoint is dead, taken in turn. */
+  function halfDead(sidecar: Sidecar, first: number, streamsFail: number): void {
+    const { collector } = sidecar;
+    let [turn, streams] = [first, 0];
+    const dead = (): boolean => turn++ % 2 === 0;
+    sidecar.proxy.grpcClusters.set(COLLECTOR_CLUSTER, {
+      onStream: stream =>
+        streams++ < streamsFail || dead() ? stream.close(GRPC_UNAVAILABLE, 'dead') : collector.onStream(stream),
+      onCall: call => (dead() ? call.fail(GRPC_UNAVAILABLE, 'dead') : collector.onCall(call)),
+    });
+    collector.openStreams[0]?.close(GRPC_UNAVAILABLE, 'died');
+  }
+
+  for (const [what, streamsFail, withinMs] of [
+    ['at once', 0, 4000],
+    ['soon, though only calls work at first', 3, 25_000],
+  ] as const)
+    it(`finds the replica that lives when every other one is dead: ${what}`, () => {
+      const waits = Array.from({ length: 20 }, (_, i) => {
+        const sidecar = start({ random: seededRandom(i + 1), canary: false });
+        halfDead(sidecar, i, streamsFail);
+        let waited = 0;
+        for (; sidecar.collector.openStreams.length === 0 && waited < 120_000; waited += 100) load(sidecar, 1, 100);
+        sidecar.advance(10_000);
+        assertComplete(sidecar, waited / 100);
+        return waited;
+      });
+      assert.ok(Math.max(...waits) <= withinMs, JSON.stringify(waits));
+    });
 
   it('says goodbye though it is about to move', () => {
     const sidecar = start();
