@@ -8,6 +8,7 @@ import { TlsFiles } from './access/tls.js';
 import { TokenReview } from './access/token-review.js';
 import { systemClock, type Clock } from './clock.js';
 import type { Address, Config } from './config.js';
+import { Exports } from './export/exports.js';
 import { HttpServer } from './http/server.js';
 import { Applier } from './ingest/apply.js';
 import { Ingest } from './ingest/ingest.js';
@@ -25,13 +26,13 @@ import { Rollback } from './rollback/controller.js';
 import { Learner } from './rollback/learner.js';
 import { defaultPolicy, PolicyFile } from './rollback/policy-source.js';
 import { storyOf } from './rollback/story.js';
+import type { VerdictRecord } from './rollback/verdicts.js';
 import { PeerLimiter } from './rpc/limits.js';
 import type { ReadParts } from './rpc/parts.js';
 import { ReadGate } from './rpc/read-gate.js';
 import { Speakers } from './rpc/report.js';
 import { RpcServer } from './rpc/server.js';
 import { chooseStore } from './store/choose.js';
-import type { Store } from './store/store.js';
 import { Transactions } from './transactions/index.js';
 
 export interface CollectorOptions {
@@ -119,6 +120,7 @@ export async function startCollector({
     policy,
     log,
     put: entries => store.putRollback(entries),
+    changed: records => exports?.verdicts(records),
     latency: seconds => exporter.observe('signal_latency_seconds', seconds),
     callbackBody,
   });
@@ -126,6 +128,9 @@ export async function startCollector({
   const recovered: Recovered = { lives: 0, batches: 0, countingSinceUs: clock.nowUs() };
   const recoverParts = { clock, registry, counts, applier, transactions, totals, rollback };
   await store.open(recovery(recoverParts, recovered), snapshotSource(recoverParts, recovered));
+  const exports = await Exports.open({ settings: config.exports, clock, log }).catch(closing(store));
+  exports?.verdicts(recentOf(rollback, clock.nowUs()));
+  const opened = { close: () => Promise.all([store.close(), exports?.close()]) };
   // Metrics go on exactly where they stopped, or begin at 0: what recovery did is no news.
   edges.clear();
   counts.overflow = 0;
@@ -143,6 +148,7 @@ export async function startCollector({
     totals,
     log,
     rollback,
+    ...(exports === undefined ? {} : { exports }),
     streamsMax: config.streamsMax,
   });
   rollback.proxies.tell = (life, directives) => ingest.tell(life, directives);
@@ -162,7 +168,21 @@ export async function startCollector({
   const rpc = new RpcServer({ ingest, limiter, totals, clock, log, ...speakers }, reads, config, log, gate);
   const exporter: Exporter = new Exporter(config.metricsSeriesMax, emit =>
     collect(
-      { clock, registry, counts, edges, ingest, totals, store, transactions, rollback, gate: reads.gate, access, tls },
+      {
+        clock,
+        registry,
+        counts,
+        edges,
+        ingest,
+        totals,
+        store,
+        transactions,
+        rollback,
+        gate: reads.gate,
+        access,
+        tls,
+        exports,
+      },
       emit,
     ),
   );
@@ -186,10 +206,10 @@ export async function startCollector({
   };
   const asksClients = config.tls?.clientCa !== undefined;
   const secure = tls === undefined ? undefined : { files: tls, asksClients };
-  const grpcPort = await rpc.listen(config.grpc, secure).catch(closing(store));
+  const grpcPort = await rpc.listen(config.grpc, secure).catch(closing(opened));
   const httpPort = await http.listen(config.http).catch(async (error: unknown) => {
     await rpc.stop(0);
-    return closing(store)(error);
+    return closing(opened)(error);
   });
   const timer = setInterval(tick, TICK_MS);
   ready = true;
@@ -201,7 +221,7 @@ export async function startCollector({
     await drain(ingest, config.drainMs);
     clearInterval(timer);
     await rpc.stop(STOP_GRACE_MS);
-    await store.close();
+    await opened.close();
     await http.stop();
   };
   let stopping: Promise<void> | undefined;
@@ -254,8 +274,14 @@ async function drain(ingest: Ingest, drainMs: number): Promise<void> {
   ingest.endAll();
 }
 
+/** Verdicts of this long ago are exported again after a start: the process before may not have got to it, us. */
+const REPEATED_US = 5 * 60 * 1e6;
+
+const recentOf = ({ verdicts }: Rollback, nowUs: number): VerdictRecord[] =>
+  [...verdicts.all()].filter(({ decidedUs }) => decidedUs >= nowUs - REPEATED_US).reverse();
+
 const closing =
-  (store: Store) =>
+  (store: { close(): Promise<unknown> }) =>
   async (error: unknown): Promise<never> => {
     await store.close();
     throw error;

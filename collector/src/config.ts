@@ -4,6 +4,8 @@
 import { parseDocument } from 'yaml';
 import { readAccess, type AccessSettings, type TlsSettings } from './access/settings.js';
 import { ConfigError } from './errors.js';
+import { readExports, type ExportSettings } from './export/settings.js';
+import { masked } from './export/sinks.js';
 import type { LogLevel } from './log.js';
 import { didYouMean } from './near.js';
 import { rangeOf, SETTINGS, type Kind, type Setting, type SettingName } from './settings.js';
@@ -56,6 +58,7 @@ export interface Config {
   readonly readsMax: number;
   readonly sessionMemoryMax: number;
   readonly drainMs: number;
+  readonly exports: ExportSettings;
   /** Sentences about what was adjusted, for the log. */
   readonly notes: readonly string[];
   /** Name to value, as written or by default, for the log. */
@@ -130,6 +133,18 @@ function build(valueOf: (name: SettingName) => Value, readFile: (path: string) =
     readsMax: parse('reads-max', range),
     sessionMemoryMax: parse('session-memory-max', range),
     drainMs: parse('drain-time', range),
+    exports: readExports(
+      {
+        exports: listOf(valueOf('export').text),
+        denyPrivate: parse('export-deny-private', flag),
+        queueBytesMax: parse('export-queue-bytes-max', range),
+        filesBytesMax: parse('export-files-bytes-max', range),
+        headersFile: valueOf('export-headers-file').text,
+        keyFile: valueOf('export-webhook-key-file').text,
+        key: valueOf('export-webhook-key').text,
+      },
+      readFile,
+    ),
     notes,
     effective: Object.fromEntries(NAMES.map(name => [name, effective(name, valueOf(name).text)])),
   };
@@ -137,6 +152,11 @@ function build(valueOf: (name: SettingName) => Value, readFile: (path: string) =
 }
 
 const NAMES = Object.keys(SETTINGS) as SettingName[];
+
+/** Several values of one setting: one a line, or apart by spaces. */
+const listOf = (text: string): string[] => text.split(/\s+/).filter(one => one !== '');
+
+const mayRepeat = (name: string): boolean => name in SETTINGS && SETTINGS[name as SettingName].kind.type === 'sinks';
 
 /** `--name value`, `--name=value`, and `--name` alone for flags. */
 function parseFlags(args: readonly string[]): Map<string, string> {
@@ -146,10 +166,12 @@ function parseFlags(args: readonly string[]): Map<string, string> {
     const match = /^--([a-z][a-z-]*)(?:=(.*))?$/s.exec(arg);
     const name = match?.[1] ?? '';
     if (name !== 'config' && !(name in SETTINGS)) throw unknown('option', arg.split('=')[0]!);
-    if (flags.has(name)) throw new ConfigError(`--${name} is given twice; give it once`);
-    if (match?.[2] !== undefined) flags.set(name, match[2]);
-    else if (name in SETTINGS && SETTINGS[name as SettingName].kind.type === 'flag') flags.set(name, 'true');
-    else if (i + 1 < args.length) flags.set(name, args[++i]!);
+    const before = flags.get(name);
+    if (before !== undefined && !mayRepeat(name)) throw new ConfigError(`--${name} is given twice; give it once`);
+    const set = (value: string): void => void flags.set(name, before === undefined ? value : `${before}\n${value}`);
+    if (match?.[2] !== undefined) set(match[2]);
+    else if (name in SETTINGS && SETTINGS[name as SettingName].kind.type === 'flag') set('true');
+    else if (i + 1 < args.length) set(args[++i]!);
     else throw new ConfigError(`--${name} has no value; write --${name} VALUE`);
   }
   return flags;
@@ -160,6 +182,10 @@ function parseFile(path: string | undefined, readFile: (path: string) => string)
   if (path === undefined || path === '') return values;
   for (const [key, value] of Object.entries(parseYaml(path, readFile))) {
     if (!(key in SETTINGS)) throw unknown('key', key, ` in ${path}`);
+    if (mayRepeat(key) && Array.isArray(value) && value.every(one => typeof one === 'string')) {
+      values.set(key, value.join('\n'));
+      continue;
+    }
     if (value === null || typeof value === 'object') {
       throw new ConfigError(`${key} in ${path} is not a single value; write ${key}: VALUE`);
     }
@@ -317,6 +343,7 @@ function storeOf(
 /** As it may be shown. */
 function effective(name: SettingName, text: string): string {
   if (name === 'store') return redacted(text);
+  if (name === 'export') return listOf(text).map(masked).join(' ');
   return (SETTINGS[name] as Setting).kind.type === 'secret' && text !== '' ? '***' : text;
 }
 

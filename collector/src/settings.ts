@@ -13,6 +13,8 @@ export type Kind =
   /** Text that is checked where it is used. */
   | { readonly type: 'names'; readonly range: string }
   | { readonly type: 'flag' }
+  /** `otlp=URL`, `jsonl=DIR` or `webhook=URL`; may be given more than once. */
+  | { readonly type: 'sinks' }
   | { readonly type: 'choice'; readonly of: readonly string[] }
   /** Whole numbers, both ends allowed. */
   | { readonly type: 'count'; readonly min: number; readonly max: number }
@@ -124,6 +126,41 @@ export const SETTINGS = {
     default: '',
     help: 'Audience that those tokens must be for; unset = that of the API itself.',
   },
+  export: {
+    kind: { type: 'sinks' },
+    default: '',
+    help: 'Where events (otlp, jsonl) and signals (webhook) go. Given once for each; in the environment apart by spaces.',
+  },
+  'export-queue-bytes-max': {
+    kind: bytes('1MiB', '1GiB'),
+    default: '16MiB',
+    help: 'What waits for one sink, at most; oldest go first.',
+  },
+  'export-files-bytes-max': {
+    kind: bytes('1MiB', '16TiB'),
+    default: '10GiB',
+    help: 'Finished files in one folder of `jsonl=`, in all; oldest go first.',
+  },
+  'export-headers-file': {
+    kind: { type: 'text' },
+    default: '',
+    help: 'File of headers for OTLP sinks, `NAME: VALUE` a line.',
+  },
+  'export-webhook-key-file': {
+    kind: { type: 'text' },
+    default: '',
+    help: 'File of the keys that webhooks are signed with, one a line.',
+  },
+  'export-webhook-key': {
+    kind: { type: 'secret' },
+    default: '',
+    help: 'Such a key itself: from the environment or the file, not as an option.',
+  },
+  'export-deny-private': {
+    kind: { type: 'flag' },
+    default: 'false',
+    help: 'Refuse sinks at loopback and private addresses too; link-local and metadata addresses always are.',
+  },
   insecure: {
     kind: { type: 'flag' },
     default: 'false',
@@ -227,6 +264,8 @@ export function rangeOf(kind: Kind): string {
       return 'a password';
     case 'flag':
       return 'true or false';
+    case 'sinks':
+      return '`otlp=URL`, `jsonl=DIR`, `webhook=URL`';
     case 'choice':
       return kind.of.join(', ');
     default:

@@ -1,5 +1,6 @@
 // A real collector and real clients for it, over loopback.
 
+import { readFileSync } from 'node:fs';
 import type { Client } from '@grpc/grpc-js';
 import {
   credentials,
@@ -31,7 +32,11 @@ export async function start(args: readonly string[] = [], clock: Clock = new Man
   const defaults = { '--grpc': '127.0.0.1:0', '--http': '127.0.0.1:0', '--drain-time': '100ms' };
   const unsaid = Object.entries(defaults).filter(([flag]) => !args.includes(flag));
   const all = [...unsaid.flat(), ...args];
-  const running = await startCollector({ config: readConfig(all, {}, () => ''), log: openLog('silent'), clock });
+  const running = await startCollector({
+    config: readConfig(all, {}, path => readFileSync(path, 'utf8')),
+    log: openLog('silent'),
+    clock,
+  });
   const clients = new Clients(running.grpc);
   return {
     running,

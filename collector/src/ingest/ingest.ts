@@ -32,6 +32,8 @@ export interface IngestParts {
   readonly totals: IngestTotals;
   readonly log: Logger;
   readonly rollback?: RollbackPort;
+  /** Told of each batch that is new, once it has its place. */
+  readonly exports?: { rows(life: Life, batch: Batch, receivedUs: number): void };
   /** Report streams open at once, at most. */
   readonly streamsMax: number;
 }
@@ -214,6 +216,7 @@ export class Ingest {
     const stored = batches.map((batch): StoredBatch => ({ cuid, proxyId, receivedUs, batch }));
     const results = await store.putBatches(stored, ({ batch }, { fresh, loss }) => {
       if (fresh) applier.apply(life, batch, false);
+      if (fresh) this.parts.exports?.rows(life, batch, receivedUs);
       if (fresh) totals.batches += 1;
       else totals.replays += 1;
       this.lost(life, loss);

@@ -256,6 +256,43 @@ export const CATALOGUE = {
     labels: [],
     help: 'From the end of a failed call until a directive was in force at another proxy.',
   },
+  export_records_total: {
+    type: 'counter',
+    unit: 'records',
+    labels: ['sink', 'result'],
+    help: 'Events and signals for a sink: delivered, dropped for want of room or time, refused by the sink.',
+  },
+  export_tries_total: {
+    type: 'counter',
+    unit: 'tries',
+    labels: ['sink', 'result'],
+    help: 'Requests to a sink or writes to its file: ok, to be tried again, refused for good.',
+  },
+  export_bytes_total: {
+    type: 'counter',
+    unit: 'bytes',
+    labels: ['sink'],
+    help: 'Bytes that a sink took, compressed as they are sent or written.',
+  },
+  export_waiting_records: {
+    type: 'gauge',
+    unit: 'records',
+    labels: ['sink'],
+    help: 'Events and signals that wait for a sink, or for its answer.',
+  },
+  export_queue_bytes: {
+    type: 'gauge',
+    unit: 'bytes',
+    labels: ['sink'],
+    help: 'Bytes of what waits; past export-queue-bytes-max the oldest go.',
+  },
+  export_files_bytes: { type: 'gauge', unit: 'bytes', labels: ['sink'], help: 'Bytes of the files of a folder.' },
+  export_thread_deaths_total: {
+    type: 'counter',
+    unit: 'times',
+    labels: [],
+    help: 'Times that the thread of the exports died and was started again.',
+  },
   series_overflow_total: {
     type: 'counter',
     unit: 'series',

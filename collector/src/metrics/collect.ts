@@ -18,6 +18,8 @@ import type { Rollback } from '../rollback/controller.js';
 import { planState } from '../rollback/signals.js';
 import { LOOKED_AT, type Pieces } from '../slices.js';
 import type { Store } from '../store/store.js';
+import type { Exports } from '../export/exports.js';
+import { collectExports } from './collect-exports.js';
 import type { Emit } from './exporter.js';
 
 export interface MetricParts {
@@ -32,6 +34,7 @@ export interface MetricParts {
   readonly gate: ReadGate;
   readonly access: Access | undefined;
   readonly tls: TlsFiles | undefined;
+  readonly exports?: Exports | undefined;
   readonly transactions: {
     readonly size: number;
     /** Events found unlinked so far. */
@@ -59,6 +62,7 @@ export function* collect(parts: MetricParts, emit: Emit): Pieces<void> {
   emit('reads_waiting', [], parts.gate.size);
   yield;
   collectRollback(parts, emit);
+  collectExports(parts.exports, emit);
   yield* collectEdges(parts, emit);
 }
 

@@ -13,6 +13,8 @@ export interface ArchiveParts {
   readonly ledger: Ledger;
   /** Settles when the entries are as durable as they will be. */
   readonly put: (entries: readonly RollbackEntry[]) => Promise<unknown>;
+  /** Told of verdicts that changed here, when they are on their way to the store. */
+  readonly changed?: (records: Iterable<VerdictRecord>) => void;
 }
 
 export class Archive {
@@ -39,6 +41,7 @@ export class Archive {
 
   private keepChanged(): void {
     this.keep(...[...this.changed].map(record => ({ type: 'verdict' as const, id: record.id, value: record })));
+    this.parts.changed?.(this.changed);
     this.changed.clear();
   }
 

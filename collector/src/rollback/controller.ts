@@ -47,6 +47,8 @@ export interface RollbackParts {
   readonly log: Logger;
   /** Keeps entries; settles when they are as durable as they will be. */
   readonly put: (entries: readonly RollbackEntry[]) => Promise<unknown>;
+  /** Told of verdicts that changed here. */
+  readonly changed?: (records: Iterable<VerdictRecord>) => void;
   /** Told how long it took from the end of a failed call until a directive was in force, s. */
   readonly latency: (seconds: number) => void;
   /** What applications are told by callback. */
@@ -90,9 +92,9 @@ export class Rollback implements RollbackPort {
   private readonly asks = new Pace(ASKS_PER_SECOND);
 
   constructor(readonly parts: RollbackParts) {
-    const { clock, registry, log, policy, learner, put } = parts;
+    const { clock, registry, log, policy, learner, put, changed } = parts;
     this.ledger = new Ledger(clock.nowUs());
-    this.archive = new Archive({ clock, log, ledger: this.ledger, put });
+    this.archive = new Archive({ clock, log, ledger: this.ledger, put, ...(changed === undefined ? {} : { changed }) });
     this.proxies = new Proxies(() => clock.nowUs());
     const findLife = (cuid: string): Life | undefined => (cuid === '' ? undefined : registry.find(cuid));
     this.watchers = new Watchers(this.proxies, findLife, parts.callbackBody);

@@ -10,10 +10,11 @@ import { ConfigError } from '../errors.js';
  * Linux's abstract namespace, named by the folder: the kernel lets go of it however the process ends,
  * so there is no stale lock to clean up.
  *
+ * @param setting as it stands before the folder on a command line
  * @returns how to let go of it
  * @throws ConfigError when another process has it
  */
-export async function lockFolder(folder: string): Promise<() => void> {
+export async function lockFolder(folder: string, setting = '--data-dir '): Promise<() => void> {
   const path = await mkdir(folder, { recursive: true }).then(
     () => realpath(folder),
     () => folder,
@@ -26,7 +27,7 @@ export async function lockFolder(folder: string): Promise<() => void> {
     server.listen(name, resolve);
   }).catch((error: unknown) => {
     throw (error as NodeJS.ErrnoException).code === 'EADDRINUSE'
-      ? new ConfigError(`--data-dir ${folder} is in use by another collector; give each its own folder`)
+      ? new ConfigError(`${setting}${folder} is in use by another collector; give each its own folder`)
       : error;
   });
   server.unref();
