@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build build-filter build-ts test test-long soak demo lint proto format bench bench-signal bench-collector clean distclean
+.PHONY: help setup build build-filter build-ts test test-long soak demo lint proto schema format bench bench-signal bench-collector clean distclean
 
 FILTER_SOURCES := asconfig.json $(shell find filter/assembly -name '*.ts' 2>/dev/null)
 
@@ -45,6 +45,9 @@ lint: proto ## eslint with types, prettier, protos
 
 proto: ## protos: lint, and compatibility with the last release
 	@scripts/proto.sh
+
+schema: build-ts ## docs/schema.md from the protos and the exporters
+	@node build/js/scripts/schema.js >docs/schema.md
 
 format: ## let prettier rewrite the sources
 	npx --no-install prettier --write --log-level warn .

@@ -17,16 +17,30 @@ export interface CloudEvent {
   readonly body: string;
 }
 
+/** Each with the form of its id, and what its `data` is. */
 export const EVENT_TYPES = {
-  'dev.meshpulse.verdict.decided': 'A transaction is doomed. `data` is the Verdict.',
-  'dev.meshpulse.verdict.ended':
-    'Filters have been told to forget the verdict. `data` is the Verdict, with `endReason`.',
-  'dev.meshpulse.verdict.wrong': 'The transaction succeeded after all. `data` is the Verdict.',
-  'dev.meshpulse.signal.sent':
-    'An application was told to undo a step, for the first time. `data` is `{verdict, step}`.',
-  'dev.meshpulse.signal.acknowledged': 'The step is undone. `data` is `{verdict, step}`.',
-  'dev.meshpulse.signal.expired': 'Nobody acknowledged the step in time. `data` is `{verdict, step}`.',
-  'dev.meshpulse.plan.finished': 'All steps are undone. `data` is the Plan.',
+  'dev.meshpulse.verdict.decided': {
+    id: 'VERDICT.decided',
+    help: 'A transaction is doomed. The `Verdict`.',
+  },
+  'dev.meshpulse.signal.sent': {
+    id: 'SIGNAL.sent',
+    help: 'An application was told to undo a step, for the first time. `{verdict, step}`: `Verdict`, `PlanStep`.',
+  },
+  'dev.meshpulse.signal.acknowledged': { id: 'SIGNAL.acknowledged', help: 'The step is undone. `{verdict, step}`.' },
+  'dev.meshpulse.signal.expired': {
+    id: 'SIGNAL.expired',
+    help: 'Nobody acknowledged the step in time. `{verdict, step}`.',
+  },
+  'dev.meshpulse.plan.finished': {
+    id: 'VERDICT.finished.STEPS',
+    help: 'All steps are undone; once more when one came late. The `Plan`.',
+  },
+  'dev.meshpulse.verdict.ended': {
+    id: 'VERDICT.ended',
+    help: 'Filters were told to forget the verdict. The `Verdict`, with its `endReason`.',
+  },
+  'dev.meshpulse.verdict.wrong': { id: 'VERDICT.wrong', help: 'The transaction succeeded after all. The `Verdict`.' },
 } as const;
 
 type EventType = keyof typeof EVENT_TYPES;
