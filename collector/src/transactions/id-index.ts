@@ -1,138 +1,108 @@
-// Ids -> small numbers, in typed arrays.
+// Hashes of ids -> small numbers, in one typed array.
 //
-// 200,000 transactions have a million event ids. A Map of strings costs some 100 bytes for each; here
-// an entry is a few words side by side, so that a look-up touches two places of memory: its bucket and
-// the entry. Buckets are chains; the seed keeps senders from choosing ids that all fall into one bucket.
+// 200,000 transactions have a million event ids, far more than fits into a cache: what a look-up costs is
+// how many places of memory it touches. Here it is one, for an id that is there and for one that is not: a
+// cell holds a hash and a number, eight bytes, and the next cells are on the same line. Whether the number
+// is that of the id, its owner knows, who looks at it next anyway. Cells are searched in a row from the
+// hash's own place; removing one moves those behind it up, so nothing is left that must be swept. The seed
+// of the hashes keeps senders from choosing ids that all fall into one place.
 
-/** What `get` answers when the id is not there. */
+/** What is said of an id that is not there. */
 export const NONE = -1;
 
-const START_SIZE = 1024; // entries; doubles when full
+const START_CELLS = 4096; // doubles past half full
 
-/** Words of an entry: the id, its value, the next entry of its bucket, and room up to a power of two. */
-const WORDS = 8;
-const VALUE = 4;
-const NEXT = 5;
-
-/** 128-bit ids, given as four 32-bit words. Values are 0 or more. */
-export class IdIndex {
-  private heads = new Int32Array(START_SIZE).fill(NONE);
-  private entries = new Int32Array(WORDS * START_SIZE);
-  private used = 0;
-  private free = NONE;
+export class HashIndex {
+  /** Two words a cell: the hash, and the number + 1; 0 = empty. */
+  private cells = new Int32Array(2 * START_CELLS);
+  private mask = START_CELLS - 1;
   private count = 0;
-
-  /** @param seed any 32-bit number, best a random one */
-  constructor(private readonly seed: number) {}
 
   get size(): number {
     return this.count;
   }
 
-  /** The value of an id, or NONE. */
-  get(a: number, b: number, c: number, d: number): number {
-    const { entries } = this;
-    a |= 0;
-    b |= 0;
-    c |= 0;
-    d |= 0;
-    let entry = this.heads[this.bucket(a, b, c, d)]!;
-    while (entry !== NONE) {
-      const at = WORDS * entry;
-      const same = entries[at] === a && entries[at + 1] === b && entries[at + 2] === c && entries[at + 3] === d;
-      if (same) return entries[at + VALUE]!;
-      entry = entries[at + NEXT]!;
+  /** The first cell with this hash, or NONE. Cells are good until the next change. */
+  first(hash: number): number {
+    return this.search(hash, hash & this.mask);
+  }
+
+  /** The next cell with the hash, or NONE. */
+  after(cell: number, hash: number): number {
+    return this.search(hash, (cell + 1) & this.mask);
+  }
+
+  /** The number in a cell. */
+  at(cell: number): number {
+    return this.cells[2 * cell + 1]! - 1;
+  }
+
+  put(cell: number, number: number): void {
+    this.cells[2 * cell + 1] = number + 1;
+  }
+
+  /** Adds a number, 0 or more. What has the hash already stays. */
+  add(hash: number, number: number): void {
+    if (2 * (this.count + 1) > this.mask) this.grow();
+    const { cells, mask } = this;
+    let cell = hash & mask;
+    while (cells[2 * cell + 1] !== 0) cell = (cell + 1) & mask;
+    cells[2 * cell] = hash;
+    cells[2 * cell + 1] = number + 1;
+    this.count += 1;
+  }
+
+  /** The cell in which a number stands under a hash, or NONE. */
+  find(hash: number, number: number): number {
+    let cell = this.first(hash);
+    while (cell !== NONE && this.at(cell) !== number) cell = this.after(cell, hash);
+    return cell;
+  }
+
+  /** Removes a number under a hash, if it is there. */
+  delete(hash: number, number: number): void {
+    const cell = this.find(hash, number);
+    if (cell !== NONE) this.empty(cell);
+  }
+
+  /** Whatever stands where the hash begins: to have it near when it is needed. See warm.ts. */
+  peek(hash: number): number {
+    const at = 2 * (hash & this.mask);
+    return this.cells[at] === (hash | 0) ? this.cells[at + 1]! - 1 : NONE;
+  }
+
+  private search(hash: number, cell: number): number {
+    const { cells, mask } = this;
+    hash |= 0;
+    for (let at = 2 * cell; cells[at + 1] !== 0; at = 2 * cell) {
+      if (cells[at] === hash) return cell;
+      cell = (cell + 1) & mask;
     }
     return NONE;
   }
 
-  /** Sets or replaces. */
-  set(a: number, b: number, c: number, d: number, value: number): void {
-    const bucket = this.bucket(a, b, c, d);
-    for (let entry = this.heads[bucket]!; entry !== NONE; entry = this.entries[WORDS * entry + NEXT]!) {
-      if (!this.is(entry, a, b, c, d)) continue;
-      this.entries[WORDS * entry + VALUE] = value;
-      return;
+  /** Empties a cell, and moves up what stands behind it because it was taken. */
+  private empty(cell: number): void {
+    const { cells, mask } = this;
+    this.count -= 1;
+    for (let next = (cell + 1) & mask; cells[2 * next + 1] !== 0; next = (next + 1) & mask) {
+      const away = (next - cells[2 * next]!) & mask;
+      if (away < ((next - cell) & mask)) continue;
+      cells[2 * cell] = cells[2 * next]!;
+      cells[2 * cell + 1] = cells[2 * next + 1]!;
+      cell = next;
     }
-    this.add(a, b, c, d, value);
-  }
-
-  /** Removes the id if it has this value. */
-  delete(a: number, b: number, c: number, d: number, value: number): void {
-    const { entries, heads } = this;
-    const bucket = this.bucket(a, b, c, d);
-    let before = NONE;
-    for (let entry = heads[bucket]!; entry !== NONE; before = entry, entry = entries[WORDS * entry + NEXT]!) {
-      if (!this.is(entry, a, b, c, d)) continue;
-      const at = WORDS * entry;
-      if (entries[at + VALUE] !== value) return;
-      if (before === NONE) heads[bucket] = entries[at + NEXT]!;
-      else entries[WORDS * before + NEXT] = entries[at + NEXT]!;
-      entries[at + NEXT] = this.free;
-      this.free = entry;
-      this.count -= 1;
-      return;
-    }
-  }
-
-  private add(a: number, b: number, c: number, d: number, value: number): void {
-    const entry = this.take();
-    const { entries } = this;
-    const at = WORDS * entry;
-    entries[at] = a;
-    entries[at + 1] = b;
-    entries[at + 2] = c;
-    entries[at + 3] = d;
-    entries[at + VALUE] = value;
-    this.chain(entry);
-    this.count += 1;
-  }
-
-  private is(entry: number, a: number, b: number, c: number, d: number): boolean {
-    const at = WORDS * entry;
-    const { entries } = this;
-    return (
-      entries[at] === (a | 0) &&
-      entries[at + 1] === (b | 0) &&
-      entries[at + 2] === (c | 0) &&
-      entries[at + 3] === (d | 0)
-    );
-  }
-
-  private take(): number {
-    const entry = this.free;
-    if (entry !== NONE) {
-      this.free = this.entries[WORDS * entry + NEXT]!;
-      return entry;
-    }
-    if (this.used === this.heads.length) this.grow();
-    return this.used++;
+    cells[2 * cell + 1] = 0;
   }
 
   private grow(): void {
-    const size = 2 * this.heads.length;
-    const entries = new Int32Array(WORDS * size);
-    entries.set(this.entries);
-    this.entries = entries;
-    this.heads = new Int32Array(size).fill(NONE);
-    // The free list is empty whenever we get here, so every entry is in use.
-    for (let entry = 0; entry < this.used; entry++) this.chain(entry);
-  }
-
-  private chain(entry: number): void {
-    const { entries } = this;
-    const at = WORDS * entry;
-    const bucket = this.bucket(entries[at]!, entries[at + 1]!, entries[at + 2]!, entries[at + 3]!);
-    entries[at + NEXT] = this.heads[bucket]!;
-    this.heads[bucket] = entry;
-  }
-
-  private bucket(a: number, b: number, c: number, d: number): number {
-    // One round for all but the last word: ids that differ differ after it as well, and that is all it takes.
-    let h = Math.imul(this.seed ^ a, 0x9e3779b1) ^ b;
-    h = Math.imul(h ^ (h >>> 15), 0x85ebca6b) ^ c;
-    h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35) ^ d;
-    return mix(h) & (this.heads.length - 1);
+    const before = this.cells;
+    this.cells = new Int32Array(2 * before.length);
+    this.mask = this.cells.length / 2 - 1;
+    this.count = 0;
+    for (let at = 0; at < before.length; at += 2) {
+      if (before[at + 1] !== 0) this.add(before[at]!, before[at + 1]! - 1);
+    }
   }
 }
 
@@ -141,4 +111,18 @@ export function mix(x: number): number {
   x = Math.imul(x ^ (x >>> 16), 0x85ebca6b);
   x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35);
   return x ^ (x >>> 16);
+}
+
+/** Of 64 bits. */
+export function hash2(seed: number, a: number, b: number): number {
+  const h = Math.imul(seed ^ a, 0x9e3779b1);
+  return mix(h ^ (h >>> 15) ^ b);
+}
+
+/** Of 128 bits. */
+export function hash4(seed: number, a: number, b: number, c: number, d: number): number {
+  let h = Math.imul(seed ^ a, 0x9e3779b1);
+  h = Math.imul(h ^ (h >>> 15) ^ b, 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13) ^ c, 0xc2b2ae35);
+  return mix(h ^ (h >>> 16) ^ d);
 }

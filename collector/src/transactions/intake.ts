@@ -21,6 +21,7 @@ import { isOdd, noteShape } from './shapes.js';
 import { AT, FLAG, IS } from './slots.js';
 import { ROWS_MAX, type RowIds, type Table } from './table.js';
 import type { Transaction } from './transaction.js';
+import { warm } from './warm.js';
 
 export interface IntakeCounters {
   /** Rows that were there already, and rows of transactions that the flow had learned from. */
@@ -42,6 +43,7 @@ export class Intake {
   private readonly begun = new Map<string, { readonly item: NewRow; readonly heardUs: number }>();
 
   private nowUs = 0;
+  private warmed = 0;
   private readonly scratch = new Scratch();
   /** Of the row that is being taken. */
   private readonly ids: RowIds = {
@@ -91,6 +93,7 @@ export class Intake {
     const { service } = instance;
     const own = texts.acquire(service, () => service);
     const serviceHash = texts.hash(own);
+    this.warmed ^= warm(this.table, columns);
     for (let row = 0; row < columns.rows; row++) this.row(instance, columns, row, from, serviceHash);
     for (let i = 0; i < strings.length; i++) {
       texts.release(names[i]!);

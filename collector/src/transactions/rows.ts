@@ -116,11 +116,12 @@ export class Rows {
   readonly instances = new Interner<Instance>();
   private readonly chunks: Chunk[] = [];
   private used = 0;
-  private free = NONE;
-  private count = 0;
+  /** Numbers given back, the next to be used last. An array, so that the next ones are known beforehand. */
+  private free = new Int32Array(CHUNK_ROWS);
+  private freed = 0;
 
   get size(): number {
-    return this.count;
+    return this.used - this.freed;
   }
 
   /** Stores a row of the transaction in `slot` in front of the list that begins at `next`, and returns its number. */
@@ -184,11 +185,20 @@ export class Rows {
     for (let number = first; number !== NONE;) {
       const next = this.next(number);
       this.releaseNames(number);
-      this.set(number, NEXT, this.free);
-      this.free = number;
-      this.count -= 1;
+      this.giveBack(number);
       number = next;
     }
+  }
+
+  /** Something of a row, and of the row that will be stored after `later` others: see warm.ts. */
+  peek(number: number): number {
+    const { words } = this.chunk(number);
+    const from = at(number);
+    return words[from]! ^ words[from + WORDS - 1]!;
+  }
+
+  peekFree(later: number): number {
+    return later < this.freed ? this.peek(this.free[this.freed - 1 - later]!) : 0;
   }
 
   next(number: number): number {
@@ -249,6 +259,12 @@ export class Rows {
   heard(number: number, endUs: number, durationUs: number): void {
     this.chunk(number).doubles[(at(number) >> 1) + END] = endUs;
     this.set(number, DURATION, durationUs);
+  }
+
+  isEvent(number: number, eventHigh: number, eventLow: number): boolean {
+    const { words } = this.chunk(number);
+    const from = at(number);
+    return words[from + EVENT_LOW] === eventLow && words[from + EVENT_HIGH] === eventHigh;
   }
 
   /** Whether the stored row tells of the request with this event id at the same proxy, from the same side. */
@@ -336,6 +352,15 @@ export class Rows {
     this.instances.release(words[from + INSTANCE]!);
   }
 
+  private giveBack(number: number): void {
+    if (this.freed === this.free.length) {
+      const larger = new Int32Array(2 * this.free.length);
+      larger.set(this.free);
+      this.free = larger;
+    }
+    this.free[this.freed++] = number;
+  }
+
   private get(number: number, word: number): number {
     return this.chunk(number).words[at(number) + word]!;
   }
@@ -350,13 +375,8 @@ export class Rows {
 
   /** A number for a row of the transaction in `slot`, in front of the list that begins at `next`. */
   private take(slot: number, next: number): number {
-    let number = this.free;
-    if (number !== NONE) this.free = this.next(number);
-    else {
-      if (this.used === this.chunks.length * CHUNK_ROWS) this.chunks.push(new Chunk());
-      number = this.used++;
-    }
-    this.count += 1;
+    if (this.freed === 0 && this.used === this.chunks.length * CHUNK_ROWS) this.chunks.push(new Chunk());
+    const number = this.freed > 0 ? this.free[--this.freed]! : this.used++;
     const { words } = this.chunk(number);
     const to = at(number);
     words[to + NEXT] = next;

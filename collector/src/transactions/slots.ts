@@ -35,8 +35,8 @@ export interface IndexedId {
   readonly id: Id;
 }
 
-/** Doubles of a slot. */
-const DOUBLES = 8;
+/** Doubles and words of a slot lie side by side: eight doubles, then words, in all four lines of a cache. */
+const DOUBLES = 32;
 export const AT = {
   /** When a row or list last told of it, by the collector's clock; so are all times here. */
   HEARD: 0,
@@ -53,45 +53,44 @@ export const AT = {
   SERIAL: 7,
 } as const;
 
-/** Words of a slot. */
-const WORDS = 40;
+const WORDS = 2 * DOUBLES;
 export const IS = {
   /** First row of its list, and how many there are; those of events, and those left out. */
-  FIRST: 0,
-  ROWS: 1,
-  EVENTS: 2,
-  OMITTED: 3,
+  FIRST: 16,
+  ROWS: 17,
+  EVENTS: 18,
+  OMITTED: 19,
   /** Entry events, and those that ended. */
-  ENTRIES: 4,
-  ENTRIES_ENDED: 5,
-  ENTRY_OUTCOME: 6,
+  ENTRIES: 20,
+  ENTRIES_ENDED: 21,
+  ENTRY_OUTCOME: 22,
   /** Rows that run now, and the entry events among them. */
-  RUNNING: 7,
-  ENTRIES_RUNNING: 8,
-  STAGE: 9,
-  SHELF: 10,
-  BEFORE: 11,
-  AFTER: 12,
+  RUNNING: 23,
+  ENTRIES_RUNNING: 24,
+  STAGE: 25,
+  SHELF: 26,
+  BEFORE: 27,
+  AFTER: 28,
   /** Of FLAG. */
-  FLAGS: 13,
-  KEY_RANK: 14,
-  KEY_SOURCE: 15,
+  FLAGS: 29,
+  KEY_RANK: 30,
+  KEY_SOURCE: 31,
   /** Number of its kind, NONE = no entry was heard of. */
-  KIND: 16,
+  KIND: 32,
   /** Sums and pairs of its rows: see shapes.ts. */
-  SHAPE_A: 17,
-  SHAPE_B: 18,
-  PAIRS: 19,
+  SHAPE_A: 33,
+  SHAPE_B: 34,
+  PAIRS: 35,
   /** Events whose cause should be known and is not: as counted, and as found when it last settled. */
-  UNLINKED: 20,
-  UNLINKED_FOUND: 21,
+  UNLINKED: 36,
+  UNLINKED_FOUND: 37,
   /** Ids that it can be found by: how many; the first of each sort in words. */
-  IDS: 22,
-  KEY: 24,
-  FIRST_KEY: 28,
-  FIRST_REQUEST: 32,
-  HAS_KEY: 36,
-  HAS_REQUEST: 37,
+  IDS: 38,
+  KEY: 40,
+  FIRST_KEY: 44,
+  FIRST_REQUEST: 48,
+  HAS_KEY: 52,
+  HAS_REQUEST: 53,
 } as const;
 
 export const FLAG = {
@@ -120,8 +119,8 @@ export interface Rare {
 const START_SIZE = 1024; // slots; doubles when full
 
 export class Slots {
-  doubles = new Float64Array(DOUBLES * START_SIZE);
-  words = new Int32Array(WORDS * START_SIZE);
+  private doubles = new Float64Array(DOUBLES * START_SIZE);
+  private words = new Int32Array(this.doubles.buffer);
   readonly kinds = new Interner<string>();
   private readonly rare = new Map<number, Rare>();
   private used = 0;
@@ -169,6 +168,13 @@ export class Slots {
   /** Whether a slot holds the transaction with this serial. */
   holds(slot: number, serial: number): boolean {
     return this.double(slot, AT.SERIAL) === serial;
+  }
+
+  /** Something of each line of a slot: see warm.ts. */
+  peek(slot: number): number {
+    const { words } = this;
+    const at = WORDS * slot;
+    return words[at]! ^ words[at + 16]! ^ words[at + 32]! ^ words[at + 48]!;
   }
 
   *all(): Generator<number> {
@@ -270,24 +276,42 @@ export class Slots {
 
   // Ids.
 
-  /** Whether its first key is this one. */
-  isFirstKey(slot: number, a: number, b: number, c: number, d: number): boolean {
+  /** Whether it can be found by this key. */
+  isKey(slot: number, a: number, b: number, c: number, d: number): boolean {
     const { words } = this;
     const at = WORDS * slot;
-    return words[at + IS.HAS_KEY] === 1 && same(words, at + IS.FIRST_KEY, a, b, c, d);
+    if (words[at + IS.HAS_KEY] === 1 && same(words, at + IS.FIRST_KEY, a, b, c, d)) return true;
+    return words[at + IS.IDS]! > 1 && this.isAmongRare(slot, 'key', a, b, c, d);
   }
 
-  /** Whether its first request id is this one, but for the digit that does not count. */
-  isFirstRequest(slot: number, a: number, b: number, c: number, d: number): boolean {
+  /** Whether it can be found by this request id; the digit of the trace reason does not count. */
+  isRequest(slot: number, a: number, b: number, c: number, d: number): boolean {
     const { words } = this;
     const at = WORDS * slot;
-    if (words[at + IS.HAS_REQUEST] !== 1) return false;
     const from = at + IS.FIRST_REQUEST;
-    return (
+    if (
+      words[at + IS.HAS_REQUEST] === 1 &&
       words[from] === (a | 0) &&
       maskedWord(words[from + 1]!) === maskedWord(b) &&
       words[from + 2] === (c | 0) &&
       words[from + 3] === (d | 0)
+    ) {
+      return true;
+    }
+    return words[at + IS.IDS]! > 1 && this.isAmongRare(slot, 'request', a, b, c, d);
+  }
+
+  private isAmongRare(slot: number, of: 'key' | 'request', a: number, b: number, c: number, d: number): boolean {
+    const ids = this.rare.get(slot)?.ids;
+    if (ids === undefined) return false;
+    const second = of === 'key' ? b >>> 0 : maskedWord(b);
+    return ids.some(
+      ({ index, id }) =>
+        index === of &&
+        id[0] === a >>> 0 &&
+        (of === 'key' ? id[1] : maskedWord(id[1])) === second &&
+        id[2] === c >>> 0 &&
+        id[3] === d >>> 0,
     );
   }
 
@@ -408,7 +432,7 @@ export class Slots {
     return rare;
   }
 
-  peek(slot: number): Rare | undefined {
+  rarely(slot: number): Rare | undefined {
     return this.rare.get(slot);
   }
 
@@ -424,9 +448,7 @@ export class Slots {
     const words = new Int32Array(2 * this.words.length);
     words.set(this.words);
     this.words = words;
-    const doubles = new Float64Array(2 * this.doubles.length);
-    doubles.set(this.doubles);
-    this.doubles = doubles;
+    this.doubles = new Float64Array(words.buffer);
   }
 }
 

@@ -2,7 +2,7 @@
 // and given up in order when time or room is over.
 
 import { maskedWord, type Id } from './ids.js';
-import { IdIndex, NONE } from './id-index.js';
+import { hash2, hash4, HashIndex, NONE } from './id-index.js';
 import { Rows, type NewRow, type Row } from './rows.js';
 import { AT, IDS_MAX, IS, SHELVES, Slots, type IndexedId, type Shelf } from './slots.js';
 import { Transaction } from './transaction.js';
@@ -48,21 +48,18 @@ export class Table {
   readonly counters: TableCounters = { evicted: 0, expired: 0, merged: 0, mergesRefused: 0 };
   /** Begin of the latest transaction that was given up for want of room, us; 0 = none was. */
   evictedBeginUs = 0;
-  private readonly keys: IdIndex;
-  private readonly requests: IdIndex;
+  /** Slots by key and by request id. */
+  readonly keys = new HashIndex();
+  private readonly requests = new HashIndex();
   /** Rows by event id: the one that came first, with the others as its twins. */
-  private readonly events: IdIndex;
+  readonly events = new HashIndex();
 
   /** @param leaving told of each that is given up for want of room before it is gone */
   constructor(
     private readonly transactionsMax: number,
-    seed: number,
+    readonly seed: number,
     private readonly leaving: (slot: number) => void = () => undefined,
-  ) {
-    this.keys = new IdIndex(seed);
-    this.requests = new IdIndex(seed);
-    this.events = new IdIndex(seed);
-  }
+  ) {}
 
   get size(): number {
     return this.slots.size;
@@ -83,7 +80,13 @@ export class Table {
 
   /** First row with an event id, or NONE; the others are its twins. */
   rowOf(eventHigh: number, eventLow: number): number {
-    return this.events.get(0, 0, eventHigh, eventLow);
+    const { events } = this;
+    const hash = hash2(this.seed, eventHigh, eventLow);
+    for (let cell = events.first(hash); cell !== NONE; cell = events.after(cell, hash)) {
+      const row = events.at(cell);
+      if (this.rows.isEvent(row, eventHigh, eventLow)) return row;
+    }
+    return NONE;
   }
 
   /** The transaction of a row: the one that has any of its ids, several joined into one, or a new one. */
@@ -94,14 +97,13 @@ export class Table {
     const hasRequest = (request0 | request1 | request2 | request3) !== 0;
     let slot = this.slotOfRow((ids.eventHigh | ids.eventLow) === 0 ? NONE : this.rowOf(ids.eventHigh, ids.eventLow));
     // Nearly always its ids are those it had at first; then there is nothing to look up.
-    let keyKnown = !hasKey || (slot !== NONE && slots.isFirstKey(slot, key0, key1, key2, key3));
+    let keyKnown = !hasKey || (slot !== NONE && slots.isKey(slot, key0, key1, key2, key3));
     if (!keyKnown) {
       const byKey = this.slotOf('key', key0, key1, key2, key3);
       keyKnown = byKey !== NONE;
       slot = this.unite(slot, byKey);
     }
-    let requestKnown =
-      !hasRequest || (slot !== NONE && slots.isFirstRequest(slot, request0, request1, request2, request3));
+    let requestKnown = !hasRequest || (slot !== NONE && slots.isRequest(slot, request0, request1, request2, request3));
     if (!requestKnown) {
       const byRequest = this.slotOf('request', request0, request1, request2, request3);
       requestKnown = byRequest !== NONE;
@@ -125,8 +127,8 @@ export class Table {
     slots.setWord(slot, IS.FIRST, row);
     slots.add(slot, IS.ROWS, 1);
     if ((eventHigh | eventLow) !== 0) {
-      const first = this.events.get(0, 0, eventHigh, eventLow);
-      if (first === NONE) this.events.set(0, 0, eventHigh, eventLow, row);
+      const first = this.rowOf(eventHigh, eventLow);
+      if (first === NONE) this.events.add(hash2(this.seed, eventHigh, eventLow), row);
       else {
         rows.setTwin(row, rows.twin(first));
         rows.setTwin(first, row);
@@ -163,8 +165,19 @@ export class Table {
   }
 
   private slotOf(index: IndexedId['index'], a: number, b: number, c: number, d: number): number {
-    // Request ids are compared without the digit in which Envoy packs the trace reason, but kept as they are.
-    return index === 'key' ? this.keys.get(a, b, c, d) : this.requests.get(a, maskedWord(b), c, d);
+    const { slots } = this;
+    const cells = index === 'key' ? this.keys : this.requests;
+    const hash = this.hashOf(index, a, b, c, d);
+    for (let cell = cells.first(hash); cell !== NONE; cell = cells.after(cell, hash)) {
+      const slot = cells.at(cell);
+      if (index === 'key' ? slots.isKey(slot, a, b, c, d) : slots.isRequest(slot, a, b, c, d)) return slot;
+    }
+    return NONE;
+  }
+
+  /** Request ids are compared without the digit in which Envoy packs the trace reason, but kept as they are. */
+  private hashOf(index: IndexedId['index'], a: number, b: number, c: number, d: number): number {
+    return hash4(this.seed, a, index === 'key' ? b : maskedWord(b), c, d);
   }
 
   private create(): number {
@@ -175,13 +188,10 @@ export class Table {
 
   private register(slot: number, index: IndexedId['index'], a: number, b: number, c: number, d: number): void {
     if (this.slots.word(slot, IS.IDS) >= IDS_MAX || this.slotOf(index, a, b, c, d) !== NONE) return;
-    this.point(index, a, b, c, d, slot);
     this.slots.noteId(slot, index, a, b, c, d);
-  }
-
-  private point(index: IndexedId['index'], a: number, b: number, c: number, d: number, slot: number): void {
-    if (index === 'key') this.keys.set(a, b, c, d, slot);
-    else this.requests.set(a, maskedWord(b), c, d, slot);
+    const hash = this.hashOf(index, a, b, c, d);
+    if (index === 'key') this.keys.add(hash, slot);
+    else this.requests.add(hash, slot);
   }
 
   /** Not when the request id would be the only link of a new key to a transaction with too many. */
@@ -217,7 +227,8 @@ export class Table {
     }
     slots.add(into, IS.ROWS, slots.word(from, IS.ROWS));
     for (const { index, id } of slots.idsOf(from)) {
-      this.point(index, ...id, into);
+      const cells = index === 'key' ? this.keys : this.requests;
+      cells.put(cells.find(this.hashOf(index, ...id), from), into);
       slots.noteId(into, index, ...id);
     }
     slots.absorb(into, from);
@@ -259,7 +270,7 @@ export class Table {
     rows.freeList(first);
     if (slots.word(slot, IS.HAS_KEY) === 1) this.unpoint('key', slots.idAt(slot, IS.FIRST_KEY), slot);
     if (slots.word(slot, IS.HAS_REQUEST) === 1) this.unpoint('request', slots.idAt(slot, IS.FIRST_REQUEST), slot);
-    for (const { index, id } of slots.peek(slot)?.ids ?? NO_IDS) this.unpoint(index, id, slot);
+    for (const { index, id } of slots.rarely(slot)?.ids ?? NO_IDS) this.unpoint(index, id, slot);
     slots.release(slot);
   }
 
@@ -268,13 +279,15 @@ export class Table {
     const { rows, events } = this;
     const [high, low] = [rows.eventHigh(row), rows.eventLow(row)];
     if ((high | low) === 0) return;
-    const first = events.get(0, 0, high, low);
+    const hash = hash2(this.seed, high, low);
     const twin = rows.twin(row);
-    if (first === row) {
-      if (twin === NONE) events.delete(0, 0, high, low, row);
-      else events.set(0, 0, high, low, twin);
+    const cell = events.find(hash, row);
+    if (cell !== NONE) {
+      if (twin === NONE) events.delete(hash, row);
+      else events.put(cell, twin);
       return;
     }
+    const first = this.rowOf(high, low);
     for (let before = first; before !== NONE; before = rows.twin(before)) {
       if (rows.twin(before) !== row) continue;
       rows.setTwin(before, twin);
@@ -283,8 +296,8 @@ export class Table {
   }
 
   private unpoint(index: IndexedId['index'], id: Id, slot: number): void {
-    if (index === 'key') this.keys.delete(id[0], id[1], id[2], id[3], slot);
-    else this.requests.delete(id[0], maskedWord(id[1]), id[2], id[3], slot);
+    const cells = index === 'key' ? this.keys : this.requests;
+    cells.delete(this.hashOf(index, ...id), slot);
   }
 }
 

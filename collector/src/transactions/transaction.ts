@@ -40,7 +40,7 @@ export class Transaction {
   }
 
   get keyText(): string {
-    return this.slots.peek(this.slot)?.keyText ?? '';
+    return this.slots.rarely(this.slot)?.keyText ?? '';
   }
 
   get events(): number {
@@ -134,7 +134,7 @@ export class Transaction {
 
   /** Rows say how it ended although no entry event was heard; found when it last settled. */
   get endedWithoutEntry(): StateName {
-    return (this.slots.peek(this.slot)?.endedWithoutEntry ?? 'UNSPECIFIED') as StateName;
+    return (this.slots.rarely(this.slot)?.endedWithoutEntry ?? 'UNSPECIFIED') as StateName;
   }
 
   set endedWithoutEntry(state: StateName) {
