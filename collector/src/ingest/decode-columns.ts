@@ -78,11 +78,99 @@ export function decodeColumns(reader: Reader): EventColumns {
   if (rows < 1 || rows > ROWS_MAX) throw reader.error('rows', `is ${rows}, must be 1 to ${ROWS_MAX}`);
   if (strings.length === 0) strings.push('');
   if (strings[0] !== '') throw reader.error('strings[0]', 'must be empty');
-  const columns = {} as Record<ColumnName, Column32>;
-  COLUMNS.forEach((spec, field) => {
-    if (spec !== undefined) columns[spec.name] = finish(reader, spec, raw[field], rows, strings.length);
-  });
-  return { rows, baseUnixUs, strings, ...columns };
+  return new Decoded(rows, baseUnixUs, strings, alignedColumns(reader, raw, rows, strings.length));
+}
+
+/** Always the same fields in the same order, so that whoever reads columns finds them at once. */
+class Decoded implements EventColumns {
+  readonly endOffsetUs: Column32;
+  readonly durationUs: Column32;
+  readonly keyHi: Column32;
+  readonly keyLo: Column32;
+  readonly requestHi: Column32;
+  readonly requestLo: Column32;
+  readonly eventId: Column32;
+  readonly spanIn: Column32;
+  readonly spanOut: Column32;
+  readonly operation: Column32;
+  readonly peerService: Column32;
+  readonly peerCuid: Column32;
+  readonly status: Column32;
+  readonly responseFlags: Column32;
+  readonly flags: Column32;
+  readonly waitUs: Column32;
+  readonly requestBytes: Column32;
+  readonly responseBytes: Column32;
+  readonly weight: Column32;
+  readonly keyText: Column32;
+  readonly details: Column32;
+
+  /** @param of columns by field number */
+  constructor(
+    readonly rows: number,
+    readonly baseUnixUs: number,
+    readonly strings: readonly string[],
+    of: readonly (Column32 | undefined)[],
+  ) {
+    this.endOffsetUs = of[4] ?? ZEROS;
+    this.durationUs = of[5] ?? ZEROS;
+    this.keyHi = of[6] ?? ZEROS;
+    this.keyLo = of[7] ?? ZEROS;
+    this.requestHi = of[8] ?? ZEROS;
+    this.requestLo = of[9] ?? ZEROS;
+    this.eventId = of[10] ?? ZEROS;
+    this.spanIn = of[11] ?? ZEROS;
+    this.spanOut = of[12] ?? ZEROS;
+    this.operation = of[13] ?? ZEROS;
+    this.peerService = of[14] ?? ZEROS;
+    this.peerCuid = of[15] ?? ZEROS;
+    this.status = of[16] ?? ZEROS;
+    this.responseFlags = of[17] ?? ZEROS;
+    this.flags = of[18] ?? ZEROS;
+    this.waitUs = of[19] ?? ZEROS;
+    this.requestBytes = of[20] ?? ZEROS;
+    this.responseBytes = of[21] ?? ZEROS;
+    this.weight = of[22] ?? ONES;
+    this.keyText = of[23] ?? ZEROS;
+    this.details = of[24] ?? ZEROS;
+  }
+}
+
+/**
+ * The columns by field number. Those that do not lie on a whole word of the message, nearly all, are copied
+ * into one piece of memory together: to allocate costs more than to copy.
+ */
+function alignedColumns(
+  reader: Reader,
+  raw: readonly (ColumnBytes | undefined)[],
+  rows: number,
+  strings: number,
+): (Column32 | undefined)[] {
+  let unaligned = 0;
+  for (let field = 0; field < raw.length; field++) {
+    const bytes = raw[field]?.bytes;
+    if (bytes === undefined) continue;
+    checkEntries(reader, COLUMNS[field]!, bytes, rows);
+    if (bytes.byteOffset % 4 !== 0) unaligned += bytes.length;
+  }
+  const copies = new Uint8Array(unaligned);
+  let copied = 0;
+  const columns: (Column32 | undefined)[] = [];
+  for (let field = 0; field < COLUMNS.length; field++) {
+    const bytes = raw[field]?.bytes;
+    if (bytes === undefined) {
+      columns.push(undefined);
+      continue;
+    }
+    let [buffer, offset] = [bytes.buffer, bytes.byteOffset];
+    if (offset % 4 !== 0) {
+      copies.set(bytes, copied);
+      [buffer, offset] = [copies.buffer, copied];
+      copied += bytes.length;
+    }
+    columns.push(finish(reader, COLUMNS[field]!, asWords(buffer, offset, bytes.length), strings));
+  }
+  return columns;
 }
 
 /** A column's bytes so far. `owned` once they had to be put together from several pieces. */
@@ -116,31 +204,22 @@ function takeString(reader: Reader, strings: string[]): void {
   strings.push(reader.text(`strings[${strings.length}]`, STRING_BYTES_MAX));
 }
 
-function finish(
-  reader: Reader,
-  spec: ColumnSpec,
-  raw: ColumnBytes | undefined,
-  rows: number,
-  strings: number,
-): Column32 {
-  if (raw === undefined) return spec.name === 'weight' ? ONES : ZEROS;
-  const entries = raw.bytes.length / spec.width;
-  if (entries !== rows) throw reader.error(spec.wireName, `has ${entries} entries, must have ${rows} (rows)`);
-  const column = asWords(raw.bytes);
+function checkEntries(reader: Reader, { wireName, width }: ColumnSpec, bytes: Buffer, rows: number): void {
+  const entries = bytes.length / width;
+  if (entries !== rows) throw reader.error(wireName, `has ${entries} entries, must have ${rows} (rows)`);
+}
+
+function finish(reader: Reader, spec: ColumnSpec, column: Uint32Array, strings: number): Column32 {
   if (spec.text === true) checkIndexes(reader, spec, column, strings);
   if (spec.name === 'weight') checkWeights(reader, column);
   return column;
 }
 
-function asWords(bytes: Buffer): Uint32Array {
-  if (HOST_IS_BIG_ENDIAN) {
-    const swapped = Buffer.from(bytes).swap32();
-    return new Uint32Array(Uint8Array.from(swapped).buffer);
-  }
-  if (bytes.byteOffset % 4 === 0) return new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
-  const words = new Uint32Array(bytes.length / 4);
-  new Uint8Array(words.buffer).set(bytes);
-  return words;
+/** @param offset a whole word of the buffer */
+function asWords(buffer: ArrayBufferLike, offset: number, bytes: number): Uint32Array {
+  if (!HOST_IS_BIG_ENDIAN) return new Uint32Array(buffer, offset, bytes / 4);
+  const swapped = Buffer.from(Buffer.from(buffer, offset, bytes)).swap32();
+  return new Uint32Array(Uint8Array.from(swapped).buffer);
 }
 
 function checkIndexes(reader: Reader, spec: ColumnSpec, column: Uint32Array, strings: number): void {

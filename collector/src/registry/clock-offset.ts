@@ -34,16 +34,26 @@ export interface ClockOffset {
 }
 
 export class OffsetEstimator {
+  /** Oldest first; and their differences, least first. */
   private samples: Sample[] = [];
+  private sorted: number[] = [];
   private estimate: ClockOffset = { offsetUs: 0, errorUs: FIRST_ERROR_US };
 
   /** One message: sent at `sentUs` by their clock, received at `receivedUs` by ours; `nowMs` monotonic. */
   add(sentUs: number, receivedUs: number, nowMs: number): void {
-    this.samples.push({ differenceUs: sentUs - receivedUs, atMs: nowMs });
+    const differenceUs = sentUs - receivedUs;
+    this.samples.push({ differenceUs, atMs: nowMs });
+    this.sorted.splice(placeOf(this.sorted, differenceUs), 0, differenceUs);
     const tooMany = this.samples.length > SAMPLES_MAX;
-    if (tooMany || nowMs - this.samples[0]!.atMs > AGE_MS_MAX) this.samples.shift();
-    if (this.stepped()) this.samples = this.samples.slice(-STEPPED_SAMPLES);
-    this.estimate = estimateOf(this.samples);
+    if (tooMany || nowMs - this.samples[0]!.atMs > AGE_MS_MAX) {
+      const gone = this.samples.shift()!;
+      this.sorted.splice(placeOf(this.sorted, gone.differenceUs), 1);
+    }
+    if (this.stepped()) {
+      this.samples = this.samples.slice(-STEPPED_SAMPLES);
+      this.sorted = this.samples.map(sample => sample.differenceUs).sort((a, b) => a - b);
+    }
+    this.estimate = estimateOf(this.sorted);
   }
 
   get current(): ClockOffset {
@@ -51,16 +61,30 @@ export class OffsetEstimator {
   }
 
   private stepped(): boolean {
-    if (this.samples.length <= STEPPED_SAMPLES) return false;
-    const recent = this.samples.slice(-STEPPED_SAMPLES);
-    return recent.every(sample => Math.abs(sample.differenceUs - this.estimate.offsetUs) > STEPPED_US);
+    const { samples, estimate } = this;
+    if (samples.length <= STEPPED_SAMPLES) return false;
+    for (let i = samples.length - STEPPED_SAMPLES; i < samples.length; i++) {
+      if (Math.abs(samples[i]!.differenceUs - estimate.offsetUs) <= STEPPED_US) return false;
+    }
+    return true;
   }
 }
 
-function estimateOf(samples: readonly Sample[]): ClockOffset {
-  const differences = samples.map(sample => sample.differenceUs).sort((a, b) => a - b);
+/** @param differences least first */
+function estimateOf(differences: readonly number[]): ClockOffset {
   const offsetUs = differences.at(-1)!;
   if (differences.length === 1) return { offsetUs, errorUs: FIRST_ERROR_US };
   const median = differences[differences.length >> 1]!;
   return { offsetUs, errorUs: Math.max(ERROR_US_MIN, offsetUs - median) };
+}
+
+/** Where a value stands in an ascending list, or would stand. */
+function placeOf(sorted: readonly number[], value: number): number {
+  let [low, high] = [0, sorted.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (sorted[middle]! < value) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

@@ -11,6 +11,7 @@ import {
   type Column64,
   type EventColumns,
 } from '../ingest/columns.js';
+import { STRINGS_MAX } from '../ingest/decode-columns.js';
 import { hexOfId, type Id } from '../transactions/ids.js';
 import { OUTCOME } from '../transactions/transaction.js';
 
@@ -57,33 +58,44 @@ export interface Seen {
  */
 export function scan(columns: EventColumns, declined: boolean, watches: (word: number) => boolean): Seen {
   const seen: Seen = { failing: new Map(), watched: new Map(), accounts: [], entries: [], calls: new Map() };
-  for (let row = 0; row < columns.rows; row++) {
-    const flags = columns.flags[row]!;
+  const { rows, flags: allFlags, keyLo, requestLo, strings } = columns;
+  for (let peer = 0; peer < strings.length; peer++) callsTo[peer] = failuresOf[peer] = 0;
+  for (let row = 0; row < rows; row++) {
+    const flags = allFlags[row]!;
     if ((flags & IGNORED) !== 0) continue;
-    const what = accountOf(flags);
-    if (what !== undefined) seen.accounts.push({ row, what });
     const outcome = outcomeOf(flags);
+    // Nearly all rows are plain successes, of which there is no account.
+    if (outcome !== OUTCOME.OK || (flags & TELLING) !== 0) noteAccount(seen, row, flags);
     if ((flags & ROW_FLAG.CALL) === 0) {
       if ((flags & ROW_FLAG.ENTRY) !== 0) seen.entries.push(row);
     } else {
-      noteCall(seen, columns, row, outcome);
+      noteCall(columns, row, outcome);
       const fails = outcome === OUTCOME.FAILED || (declined && outcome === OUTCOME.DECLINED);
       if (fails) add(seen.failing, columns, row);
     }
-    if (watches(lowWord(columns.keyLo, row)) || watches(lowWord(columns.requestLo, row)))
-      add(seen.watched, columns, row);
+    if (watches(keyLo[2 * row]!) || watches(requestLo[2 * row]!)) add(seen.watched, columns, row);
+  }
+  for (let peer = 0; peer < strings.length; peer++) {
+    if (callsTo[peer] !== 0) seen.calls.set(peer, { calls: callsTo[peer]!, failures: failuresOf[peer]! });
   }
   return seen;
 }
 
-function noteCall({ calls }: Seen, columns: EventColumns, row: number, outcome: number): void {
+/** Of the batch that is being read, by callee: its host's place among the strings. */
+const callsTo = new Float64Array(STRINGS_MAX);
+const failuresOf = new Float64Array(STRINGS_MAX);
+
+function noteAccount({ accounts }: Seen, row: number, flags: number): void {
+  const what = accountOf(flags);
+  if (what !== undefined) accounts.push({ row, what });
+}
+
+function noteCall(columns: EventColumns, row: number, outcome: number): void {
   if (outcome === OUTCOME.REFUSED || outcome === OUTCOME.CANCELLED || outcome === 0) return;
   const peer = columns.peerService[row]!;
-  const sum = calls.get(peer) ?? { calls: 0, failures: 0 };
   const weight = columns.weight[row]!;
-  sum.calls += weight;
-  if (outcome === OUTCOME.FAILED) sum.failures += weight;
-  calls.set(peer, sum);
+  callsTo[peer]! += weight;
+  if (outcome === OUTCOME.FAILED) failuresOf[peer]! += weight;
 }
 
 function add(into: Map<string, Ids>, columns: EventColumns, row: number): void {

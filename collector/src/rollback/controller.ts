@@ -5,7 +5,7 @@
 // a directive holds is its monotonic side.
 
 import type { Clock } from '../clock.js';
-import { outcomeOf, ROW_FLAG, type EventColumns } from '../ingest/columns.js';
+import { lowWord, outcomeOf, ROW_FLAG, type EventColumns } from '../ingest/columns.js';
 import type { Hello, Report } from '../ingest/report.js';
 import type { RollbackPort } from '../ingest/rollback-port.js';
 import { instanceRef } from '../ingest/apply.js';
@@ -140,7 +140,11 @@ export class Rollback implements RollbackPort {
       this.down.note(life, columns.strings[peer]!, calls, failures);
     }
     for (const ids of seen.failing.values()) this.evaluate(ids);
-    for (const row of seen.entries) this.entryEnded(columns, row);
+    for (const row of seen.entries) {
+      const { verdicts } = this;
+      const known = verdicts.mayHave(lowWord(columns.keyLo, row)) || verdicts.mayHave(lowWord(columns.requestLo, row));
+      if (known) this.entryEnded(columns, row);
+    }
     for (const ids of seen.watched.values()) this.moved(ids);
   }
 

@@ -78,6 +78,8 @@ export class Verdicts {
   /** Oldest first. */
   private readonly byId = new Map<string, VerdictRecord>();
   private readonly byTransaction = new Map<string, VerdictRecord>();
+  /** Last words of the names in byTransaction, and how many have each. */
+  private readonly words = new Map<number, number>();
   forgotten = 0;
 
   /** @param onForget told of each that is given up */
@@ -101,9 +103,17 @@ export class Verdicts {
     return this.byTransaction.get(key) ?? this.byTransaction.get(requestKey(request));
   }
 
+  /** Whether `of` can find something for an id that ends with this word; a false yes does no harm. */
+  mayHave(lastWord: number): boolean {
+    return this.words.has(lastWord);
+  }
+
   put(record: VerdictRecord): void {
     this.byId.set(record.id, record);
-    for (const name of namesOf(record)) this.byTransaction.set(name, record);
+    for (const name of namesOf(record)) {
+      if (!this.byTransaction.has(name)) this.countWord(name, 1);
+      this.byTransaction.set(name, record);
+    }
     if (this.byId.size > VERDICTS_MAX) this.drop(this.byId.values().next().value!);
   }
 
@@ -118,7 +128,18 @@ export class Verdicts {
     this.byId.delete(record.id);
     this.forgotten += 1;
     this.onForget(record);
-    for (const name of namesOf(record)) if (this.byTransaction.get(name) === record) this.byTransaction.delete(name);
+    for (const name of namesOf(record)) {
+      if (this.byTransaction.get(name) !== record) continue;
+      this.byTransaction.delete(name);
+      this.countWord(name, -1);
+    }
+  }
+
+  private countWord(name: string, change: 1 | -1): void {
+    const word = Number.parseInt(name.slice(-8), 16);
+    const count = (this.words.get(word) ?? 0) + change;
+    if (count === 0) this.words.delete(word);
+    else this.words.set(word, count);
   }
 }
 

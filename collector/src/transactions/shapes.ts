@@ -73,7 +73,7 @@ export interface Known {
 }
 
 /** Transactions of known shapes that are looked at all the same, a second. */
-const LOOKS_PER_SECOND = 500;
+const LOOKS_PER_SECOND = 200;
 
 export class Shapes {
   /** By SHAPE_A; longest not used first. */
