@@ -52,9 +52,9 @@ export const hexOfId = (id: Id): string => hexOfWords(id[0], id[1]) + hexOfWords
 
 /**
  * Envoy packs why it traces a request into the version digit of x-request-id, so one request's id can
- * differ there from hop to hop: it is compared without that digit.
+ * differ there from hop to hop: its second word is compared without that digit.
  */
-export const maskedWord = (secondWord: number): number => (secondWord & 0xffff0fff) >>> 0;
+export const TRACE_REASON_MASK = 0xffff0fff;
 
 /** An x-request-id as it was sent if it was a UUID, else its hash as 32 hex digits. */
 export function requestIdText(id: Id): string {

@@ -16,9 +16,9 @@ import type { InstanceRef, RowBatch } from '../ingest/transactions-port.js';
 import { NONE } from './id-index.js';
 import { idOfHex } from './ids.js';
 import { InFlightLists } from './in-flight.js';
-import { foldSpan, ROW_STATE, type NewRow } from './rows.js';
+import { foldSpan, ROW_STATE, type NewRow, type Source } from './rows.js';
 import { isOdd, noteShape } from './shapes.js';
-import { AT, FLAG, IS } from './slots.js';
+import { AT, DOUBLES, FLAG, IS, rankOf, WORDS } from './slots.js';
 import { ROWS_MAX, type RowIds, type Table } from './table.js';
 import type { Transaction } from './transaction.js';
 import { warm } from './warm.js';
@@ -44,7 +44,12 @@ export class Intake {
 
   private nowUs = 0;
   private warmed = 0;
-  private readonly scratch = new Scratch();
+  /** Of the batch that is being taken: by place among its strings their hashes, and the kinds of entries. */
+  private readonly names = new Int32Array(STRINGS_MAX);
+  private readonly source: Source = { columns: NO_COLUMNS, names: this.names, instance: NONE, offsetUs: 0 };
+  private readonly hashes = new Int32Array(STRINGS_MAX);
+  private readonly kinds = new Int32Array(STRINGS_MAX);
+  private serviceHash = 0;
   /** Of the row that is being taken. */
   private readonly ids: RowIds = {
     key0: 0,
@@ -79,28 +84,29 @@ export class Intake {
   batch({ instance, columns }: RowBatch, nowUs: number): void {
     this.nowUs = nowUs;
     const { texts, instances } = this.table.rows;
-    const { kinds } = this.table.slots;
-    const from = instances.acquire(instanceKey(instance), () => instanceOf(instance));
     const { strings } = columns;
-    const { names, hashes, kindOf } = this.scratch;
+    const { source, hashes, kinds } = this;
+    source.columns = columns;
+    source.instance = instances.acquire(instanceKey(instance), () => instanceOf(instance));
+    source.offsetUs = instance.clockOffsetUs;
     // The batch holds a reference to each of its texts while its rows are stored.
     for (let i = 0; i < strings.length; i++) {
       const name = texts.acquire(strings[i]!, () => strings[i]!);
-      names[i] = name;
+      this.names[i] = name;
       hashes[i] = texts.hash(name);
-      kindOf[i] = NONE;
+      kinds[i] = NONE;
     }
     const { service } = instance;
     const own = texts.acquire(service, () => service);
-    const serviceHash = texts.hash(own);
+    this.serviceHash = texts.hash(own);
     this.warmed ^= warm(this.table, columns);
-    for (let row = 0; row < columns.rows; row++) this.row(instance, columns, row, from, serviceHash);
+    for (let row = 0; row < columns.rows; row++) this.row(instance, row);
     for (let i = 0; i < strings.length; i++) {
-      texts.release(names[i]!);
-      if (kindOf[i] !== NONE) kinds.release(kindOf[i]!);
+      texts.release(this.names[i]!);
+      if (kinds[i] !== NONE) this.table.slots.kinds.release(kinds[i]!);
     }
     texts.release(own);
-    instances.release(from);
+    instances.release(source.instance);
   }
 
   /** Takes what producers of one instance say is running. */
@@ -147,109 +153,131 @@ export class Intake {
     }
   }
 
-  private row(instance: InstanceRef, columns: EventColumns, at: number, from: number, serviceHash: number): void {
-    const { table, ids } = this;
+  /** Nothing here makes an object: numbers stay in arrays and locals, words are signed so that they stay small. */
+  private row(instance: InstanceRef, at: number): void {
+    const { table, ids, source } = this;
     const { slots, rows } = table;
-    const { names, hashes } = this.scratch;
-    const flags = columns.flags[at]!;
-    const eventHigh = columns.eventId[2 * at + 1]!;
-    const eventLow = columns.eventId[2 * at]!;
-    const durationUs = columns.durationUs[at]!;
-    const offsetUs = instance.clockOffsetUs;
-    const ownEndUs = endUnixUs(columns, at);
-    const endUs = ownEndUs - offsetUs;
-    // By the order of the proxy's own clock first: the same sum whichever way a row came.
-    const startUs = ownEndUs - durationUs - offsetUs;
-    ids.key0 = columns.keyHi[2 * at + 1]!;
-    ids.key1 = columns.keyHi[2 * at]!;
-    ids.key2 = columns.keyLo[2 * at + 1]!;
-    ids.key3 = columns.keyLo[2 * at]!;
-    ids.request0 = columns.requestHi[2 * at + 1]!;
-    ids.request1 = columns.requestHi[2 * at]!;
-    ids.request2 = columns.requestLo[2 * at + 1]!;
-    ids.request3 = columns.requestLo[2 * at]!;
+    const { columns } = source;
+    const { eventId, keyHi, keyLo, requestHi, requestLo } = columns;
+    const flags = columns.flags[at]! | 0;
+    const [low, high] = [2 * at, 2 * at + 1];
+    const eventHigh = eventId[high]! | 0;
+    const eventLow = eventId[low]! | 0;
+    ids.key0 = keyHi[high]! | 0;
+    ids.key1 = keyHi[low]! | 0;
+    ids.key2 = keyLo[high]! | 0;
+    ids.key3 = keyLo[low]! | 0;
+    ids.request0 = requestHi[high]! | 0;
+    ids.request1 = requestHi[low]! | 0;
+    ids.request2 = requestLo[high]! | 0;
+    ids.request3 = requestLo[low]! | 0;
     ids.eventHigh = eventHigh;
     ids.eventLow = eventLow;
-    const slot = this.join(keySourceOf(flags), startUs);
+    const slot = table.join(ids);
+    const ownEndUs = endUnixUs(columns, at);
+    const startUs = ownEndUs - columns.durationUs[at]! - source.offsetUs;
+    const endUs = ownEndUs - source.offsetUs;
+    const { words, doubles } = slots;
+    const [word, time] = [WORDS * slot, DOUBLES * slot];
+    const [rank, known] = [this.rankOfRow(flags), words[word + IS.KEY_RANK]!];
+    if (rank < known || (rank === known && startUs < doubles[time + AT.KEY_START]!))
+      this.offerKey(slot, flags, startUs);
     const keyText = columns.keyText[at]!;
     if (keyText !== 0) slots.noteKeyText(slot, columns.strings[keyText]!);
     this.touch(slot);
-    const known = this.knownRow(slot, eventHigh, eventLow, from, flags, ownEndUs, durationUs);
-    if (known !== NONE) {
-      const state = rows.state(known);
-      if (state === ROW_STATE.ENDED) {
-        this.counters.duplicateRows += 1;
-        return;
-      }
-      this.ended(slot, rows.flags(known), state);
-      rows.replace(known, this.rowAt(instance, columns, at, from));
-      slots.mark(slot, FLAG.ODD);
-      this.noteEnd(slot, flags, endUs, durationUs);
-      return;
-    }
-    if (slots.has(slot, FLAG.LEARNED)) this.counters.lateRows += 1;
-    const operation = columns.operation[at]!;
-    this.noteStart(slot, flags, startUs, isEntry(flags) ? this.kindOf(instance, columns, operation) : NONE);
-    this.noteEnd(slot, flags, endUs, durationUs);
+    const before =
+      table.hasTwin || (eventHigh | eventLow) === 0 ? this.knownRow(slot, at, eventHigh, eventLow, flags) : NONE;
+    if (before !== NONE) return this.again(instance, slot, at, before);
+    if ((words[word + IS.FLAGS]! & FLAG.LEARNED) !== 0) this.counters.lateRows += 1;
+    if (startUs < doubles[time + AT.STARTED]!) doubles[time + AT.STARTED] = startUs;
+    if (endUs > doubles[time + AT.LAST_END]!) doubles[time + AT.LAST_END] = endUs;
+    if ((flags & NEVER_EVIDENCE) === 0) words[word + IS.FLAGS]! |= FLAG.EVIDENCE;
+    if (isEntry(flags)) this.entry(instance, slot, at, startUs, endUs);
     if (!this.hasRoom(slot, flags)) return;
-    const first = slots.word(slot, IS.FIRST);
-    table.added(slot, rows.addFrom(columns, at, names, from, offsetUs, slot, first), eventHigh, eventLow);
-    if (isOdd(flags, columns.peerCuid[at]!)) slots.mark(slot, FLAG.ODD);
+    table.added(slot, rows.addFrom(source, at, slot, words[word + IS.FIRST]!), eventHigh, eventLow);
+    this.shape(slot, at, flags, eventHigh, eventLow);
+  }
+
+  private shape(slot: number, at: number, flags: number, eventHigh: number, eventLow: number): void {
+    const { source, hashes } = this;
+    const { operation, peerService, peerCuid } = source.columns;
+    const { slots } = this.table;
+    if (isOdd(flags, peerCuid[at]!)) slots.mark(slot, FLAG.ODD);
     else
       noteShape(
         slots,
         slot,
         flags,
-        serviceHash,
-        hashes[operation]!,
-        hashes[columns.peerService[at]!]!,
+        this.serviceHash,
+        hashes[operation[at]!]!,
+        hashes[peerService[at]!]!,
         eventHigh,
         eventLow,
       );
   }
 
-  /** Finds the transaction of the row whose ids are filled in, and offers it the row's key. */
-  private join(source: number, startUs: number): number {
-    const { ids, table } = this;
-    const slot = table.join(ids);
-    const { key0, key1, key2, key3 } = ids;
-    if ((key0 | key1 | key2 | key3) !== 0) table.slots.offerKey(slot, source, startUs, key0, key1, key2, key3);
-    else table.slots.offerKey(slot, 0, startUs, 0, 0, ids.eventHigh, ids.eventLow);
-    return slot;
+  /** A row that is there already, or whose beginning is. */
+  private again(instance: InstanceRef, slot: number, at: number, known: number): void {
+    const { rows, slots } = this.table;
+    const { columns, offsetUs } = this.source;
+    const state = rows.state(known);
+    if (state === ROW_STATE.ENDED) {
+      this.counters.duplicateRows += 1;
+      return;
+    }
+    this.ended(slot, rows.flags(known), state);
+    rows.replace(known, this.rowAt(instance, at));
+    slots.mark(slot, FLAG.ODD);
+    this.noteEnd(slot, columns.flags[at]!, endUnixUs(columns, at) - offsetUs, columns.durationUs[at]!);
+  }
+
+  private entry(instance: InstanceRef, slot: number, at: number, startUs: number, endUs: number): void {
+    const { columns } = this.source;
+    const kind = this.kindOf(instance, columns.operation[at]!);
+    this.entryBegan(slot, kind, startUs);
+    const durationUs = columns.durationUs[at]!;
+    this.table.slots.entryEnded(slot, endUs - durationUs, endUs, durationUs, outcomeOf(columns.flags[at]!));
+  }
+
+  /** Rank of the key of the row whose ids are filled in. */
+  private rankOfRow(flags: number): number {
+    const { key0, key1, key2, key3 } = this.ids;
+    return rankOf((key0 | key1 | key2 | key3) === 0 ? 0 : keySourceOf(flags));
+  }
+
+  private offerKey(slot: number, flags: number, startUs: number): void {
+    const { key0, key1, key2, key3, eventHigh, eventLow } = this.ids;
+    const { slots } = this.table;
+    if ((key0 | key1 | key2 | key3) === 0) slots.offerKey(slot, 0, startUs, 0, 0, eventHigh, eventLow);
+    else slots.offerKey(slot, keySourceOf(flags), startUs, key0, key1, key2, key3);
   }
 
   /** A stored row of the same request that has not ended, or is the very same; else NONE. */
-  private knownRow(
-    slot: number,
-    eventHigh: number,
-    eventLow: number,
-    instance: number,
-    flags: number,
-    endUs: number,
-    durationUs: number,
-  ): number {
+  private knownRow(slot: number, at: number, eventHigh: number, eventLow: number, flags: number): number {
     const { rows, slots } = this.table;
+    const { columns, instance } = this.source;
     const byEvent = (eventHigh | eventLow) !== 0;
     let row = byEvent ? this.table.rowOf(eventHigh, eventLow) : slots.word(slot, IS.FIRST);
     for (; row !== NONE; row = byEvent ? rows.twin(row) : rows.next(row)) {
       if (byEvent && rows.slot(row) !== slot) continue;
       if (!rows.isSameRequest(row, eventHigh, eventLow, instance, flags)) continue;
-      if (rows.state(row) !== ROW_STATE.ENDED || rows.isSameEnd(row, endUs, durationUs)) return row;
+      if (rows.state(row) !== ROW_STATE.ENDED) return row;
+      if (rows.isSameEnd(row, endUnixUs(columns, at), columns.durationUs[at]!)) return row;
     }
     return NONE;
   }
 
-  private kindOf(instance: InstanceRef, columns: EventColumns, operation: number): number {
-    const { kindOf } = this.scratch;
-    if (kindOf[operation] === NONE) {
-      const kind = `${instance.service} ${columns.strings[operation]!}`;
-      kindOf[operation] = this.table.slots.kinds.acquire(kind, () => kind);
+  private kindOf(instance: InstanceRef, operation: number): number {
+    const { kinds } = this;
+    if (kinds[operation] === NONE) {
+      const kind = `${instance.service} ${this.source.columns.strings[operation]!}`;
+      kinds[operation] = this.table.slots.kinds.acquire(kind, () => kind);
     }
-    return kindOf[operation]!;
+    return kinds[operation]!;
   }
 
-  private rowAt(instance: InstanceRef, columns: EventColumns, at: number, from: number): NewRow {
-    const { names } = this.scratch;
+  private rowAt(instance: InstanceRef, at: number): NewRow {
+    const { columns, names, instance: from } = this.source;
     return {
       eventHigh: highWord(columns.eventId, at),
       eventLow: lowWord(columns.eventId, at),
@@ -301,7 +329,8 @@ export class Intake {
     [ids.key0, ids.key1, ids.key2, ids.key3] = key;
     [ids.request0, ids.request1, ids.request2, ids.request3] = request;
     [ids.eventHigh, ids.eventLow] = [row.eventHigh, row.eventLow];
-    const slot = this.join(keySourceOf(item.flags), row.endUs - row.durationUs - row.offsetUs);
+    const slot = this.table.join(ids);
+    this.offerKey(slot, item.flags, row.endUs - row.durationUs - row.offsetUs);
     const taken = this.takeRunning(instance, slot, row, item.operation);
     if (taken) this.touch(slot);
     for (const name of names) texts.release(name);
@@ -323,10 +352,15 @@ export class Intake {
     if (!this.hasRoom(slot, row.flags)) return false;
     this.table.addRow(slot, row);
     slots.mark(slot, FLAG.ODD);
-    const kind = `${service} ${operation}`;
-    const number = isEntry(row.flags) ? slots.kinds.acquire(kind, () => kind) : NONE;
-    this.noteStart(slot, row.flags, row.endUs - row.durationUs - row.offsetUs, number);
-    if (number !== NONE) slots.kinds.release(number);
+    const startUs = row.endUs - row.durationUs - row.offsetUs;
+    if (startUs < slots.double(slot, AT.STARTED)) slots.setDouble(slot, AT.STARTED, startUs);
+    if ((row.flags & NEVER_EVIDENCE) === 0) slots.mark(slot, FLAG.EVIDENCE);
+    if (isEntry(row.flags)) {
+      const kind = `${service} ${operation}`;
+      const number = slots.kinds.acquire(kind, () => kind);
+      this.entryBegan(slot, number, startUs);
+      slots.kinds.release(number);
+    }
     this.began(slot, row.flags);
     return true;
   }
@@ -345,12 +379,8 @@ export class Intake {
     return false;
   }
 
-  /** @param kind of an entry event */
-  private noteStart(slot: number, flags: number, startUs: number, kind: number): void {
+  private entryBegan(slot: number, kind: number, startUs: number): void {
     const { slots } = this.table;
-    if (startUs < slots.double(slot, AT.STARTED)) slots.setDouble(slot, AT.STARTED, startUs);
-    if ((flags & NEVER_EVIDENCE) === 0) slots.mark(slot, FLAG.EVIDENCE);
-    if (kind === NONE) return;
     slots.entryStarted(slot, kind, startUs);
     const second = slots.has(slot, FLAG.LEARNED) && slots.word(slot, IS.ENTRIES) === 2;
     if (second) this.secondEntry(this.table.at(slot), slots.kinds.get(kind));
@@ -395,13 +425,8 @@ export class Intake {
   }
 }
 
-/** What rows of one batch need of its strings, filled anew for each batch. */
-class Scratch {
-  /** Numbers of the strings, their hashes, and the kinds that begin with them as operations. */
-  readonly names = new Int32Array(STRINGS_MAX);
-  readonly hashes = new Int32Array(STRINGS_MAX);
-  readonly kindOf = new Int32Array(STRINGS_MAX);
-}
+/** Before the first batch. */
+const NO_COLUMNS = { rows: 0 } as EventColumns;
 
 const isEntry = (flags: number): boolean => (flags & (ROW_FLAG.CALL | ROW_FLAG.ENTRY)) === ROW_FLAG.ENTRY;
 

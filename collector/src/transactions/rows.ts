@@ -75,6 +75,14 @@ export interface NewRow {
   state: number;
 }
 
+/** Where rows come from: a batch, the numbers of its strings, its proxy, and the offset of its clock. */
+export interface Source {
+  columns: EventColumns;
+  readonly names: Readonly<Int32Array>;
+  instance: number;
+  offsetUs: number;
+}
+
 const CHUNK_BITS = 14;
 const CHUNK_ROWS = 1 << CHUNK_BITS;
 const IN_CHUNK = CHUNK_ROWS - 1;
@@ -104,7 +112,8 @@ const RESPONSE_FLAGS = 20;
 const WAIT = 21;
 
 class Chunk {
-  readonly words = new Uint32Array(CHUNK_ROWS * WORDS);
+  /** Signed, as small integers are: a word above 2^31 read as unsigned would be an object. */
+  readonly words = new Int32Array(CHUNK_ROWS * WORDS);
   readonly doubles = new Float64Array(this.words.buffer);
 }
 
@@ -131,16 +140,8 @@ export class Rows {
     return number;
   }
 
-  /** As `add`, straight from columns; `names`: the numbers of their strings. */
-  addFrom(
-    columns: EventColumns,
-    row: number,
-    names: Readonly<Int32Array>,
-    instance: number,
-    offsetUs: number,
-    slot: number,
-    next: number,
-  ): number {
+  /** As `add`, straight from columns. */
+  addFrom({ columns, names, instance, offsetUs }: Source, row: number, slot: number, next: number): number {
     const number = this.take(slot, next);
     const { words, doubles } = this.chunk(number);
     const to = at(number);
@@ -202,7 +203,7 @@ export class Rows {
   }
 
   next(number: number): number {
-    return this.get(number, NEXT) | 0;
+    return this.get(number, NEXT);
   }
 
   setNext(number: number, next: number): void {
@@ -211,7 +212,7 @@ export class Rows {
 
   /** Next row with the same event id, of whichever transaction; NONE = there is no other. */
   twin(number: number): number {
-    return this.get(number, TWIN) | 0;
+    return this.get(number, TWIN);
   }
 
   setTwin(number: number, twin: number): void {
@@ -264,7 +265,7 @@ export class Rows {
   isEvent(number: number, eventHigh: number, eventLow: number): boolean {
     const { words } = this.chunk(number);
     const from = at(number);
-    return words[from + EVENT_LOW] === eventLow && words[from + EVENT_HIGH] === eventHigh;
+    return words[from + EVENT_LOW] === (eventLow | 0) && words[from + EVENT_HIGH] === (eventHigh | 0);
   }
 
   /** Whether the stored row tells of the request with this event id at the same proxy, from the same side. */
@@ -272,8 +273,8 @@ export class Rows {
     const { words } = this.chunk(number);
     const from = at(number);
     return (
-      words[from + EVENT_LOW] === eventLow &&
-      words[from + EVENT_HIGH] === eventHigh &&
+      words[from + EVENT_LOW] === (eventLow | 0) &&
+      words[from + EVENT_HIGH] === (eventHigh | 0) &&
       ((words[from + FLAGS]! ^ flags) & ROW_FLAG.CALL) === 0 &&
       this.isSameProxy(words[from + INSTANCE]!, instance)
     );
@@ -286,16 +287,18 @@ export class Rows {
 
   /** With isSameRequest: the row is the very same, not another attempt at the same instance. */
   isSameEnd(number: number, endUs: number, durationUs: number): boolean {
-    return this.chunk(number).doubles[(at(number) >> 1) + END] === endUs && this.get(number, DURATION) === durationUs;
+    return (
+      this.chunk(number).doubles[(at(number) >> 1) + END] === endUs && this.get(number, DURATION) >>> 0 === durationUs
+    );
   }
 
   read(number: number): Row {
     const { words, doubles } = this.chunk(number);
     const from = at(number);
     const endUs = doubles[(from >> 1) + END]!;
-    const durationUs = words[from + DURATION]!;
-    const [high, low] = [words[from + EVENT_HIGH]!, words[from + EVENT_LOW]!];
-    const flags = words[from + FLAGS]!;
+    const durationUs = words[from + DURATION]! >>> 0;
+    const [high, low] = [words[from + EVENT_HIGH]! >>> 0, words[from + EVENT_LOW]! >>> 0];
+    const flags = words[from + FLAGS]! >>> 0;
     return {
       instance: this.instances.get(words[from + INSTANCE]!),
       eventId: (high | low) === 0 ? '' : hexOfWords(high, low),
@@ -304,16 +307,16 @@ export class Rows {
       endUs,
       durationUs,
       offsetUs: doubles[(from >> 1) + OFFSET]!,
-      spanIn: words[from + SPAN_IN]!,
-      spanOut: words[from + SPAN_OUT]!,
+      spanIn: words[from + SPAN_IN]! >>> 0,
+      spanOut: words[from + SPAN_OUT]! >>> 0,
       operation: this.texts.get(words[from + OPERATION]!),
       peerService: this.texts.get(words[from + PEER_SERVICE]!),
       peerCuid: this.texts.get(words[from + PEER_CUID]!),
       details: this.texts.get(words[from + DETAILS]!),
-      status: words[from + STATUS]!,
-      responseFlags: words[from + RESPONSE_FLAGS]!,
+      status: words[from + STATUS]! >>> 0,
+      responseFlags: words[from + RESPONSE_FLAGS]! >>> 0,
       flags,
-      waitUs: words[from + WAIT]!,
+      waitUs: words[from + WAIT]! >>> 0,
       state: words[from + STATE]!,
     };
   }

@@ -5,7 +5,7 @@
 // (a text of its key, more than one id of a sort) lies in objects beside them. `Transaction` is a view.
 
 import type { Id } from './ids.js';
-import { maskedWord } from './ids.js';
+import { TRACE_REASON_MASK } from './ids.js';
 import { NONE } from './id-index.js';
 import { Interner } from './interner.js';
 
@@ -36,7 +36,7 @@ export interface IndexedId {
 }
 
 /** Doubles and words of a slot lie side by side: eight doubles, then words, in all four lines of a cache. */
-const DOUBLES = 32;
+export const DOUBLES = 32;
 export const AT = {
   /** When a row or list last told of it, by the collector's clock; so are all times here. */
   HEARD: 0,
@@ -53,7 +53,7 @@ export const AT = {
   SERIAL: 7,
 } as const;
 
-const WORDS = 2 * DOUBLES;
+export const WORDS = 2 * DOUBLES;
 export const IS = {
   /** First row of its list, and how many there are; those of events, and those left out. */
   FIRST: 16,
@@ -119,8 +119,9 @@ export interface Rare {
 const START_SIZE = 1024; // slots; doubles when full
 
 export class Slots {
-  private doubles = new Float64Array(DOUBLES * START_SIZE);
-  private words = new Int32Array(this.doubles.buffer);
+  /** For the intake of rows too, which cannot afford a call for each. They are others after a `take`. */
+  doubles = new Float64Array(DOUBLES * START_SIZE);
+  words = new Int32Array(this.doubles.buffer);
   readonly kinds = new Interner<string>();
   private readonly rare = new Map<number, Rare>();
   private used = 0;
@@ -292,7 +293,7 @@ export class Slots {
     if (
       words[at + IS.HAS_REQUEST] === 1 &&
       words[from] === (a | 0) &&
-      maskedWord(words[from + 1]!) === maskedWord(b) &&
+      ((words[from + 1]! ^ b) & TRACE_REASON_MASK) === 0 &&
       words[from + 2] === (c | 0) &&
       words[from + 3] === (d | 0)
     ) {
@@ -304,14 +305,10 @@ export class Slots {
   private isAmongRare(slot: number, of: 'key' | 'request', a: number, b: number, c: number, d: number): boolean {
     const ids = this.rare.get(slot)?.ids;
     if (ids === undefined) return false;
-    const second = of === 'key' ? b >>> 0 : maskedWord(b);
+    const mask = of === 'key' ? -1 : TRACE_REASON_MASK;
     return ids.some(
       ({ index, id }) =>
-        index === of &&
-        id[0] === a >>> 0 &&
-        (of === 'key' ? id[1] : maskedWord(id[1])) === second &&
-        id[2] === c >>> 0 &&
-        id[3] === d >>> 0,
+        index === of && id[0] === a >>> 0 && ((id[1] ^ b) & mask) === 0 && id[2] === c >>> 0 && id[3] === d >>> 0,
     );
   }
 
@@ -351,7 +348,7 @@ export class Slots {
   offerKey(slot: number, source: number, startUs: number, a: number, b: number, c: number, d: number): void {
     const { words, doubles } = this;
     const at = WORDS * slot;
-    const rank = source === 0 ? 2 : source === KEY_SOURCE_REQUEST_ID ? 1 : 0;
+    const rank = rankOf(source);
     const known = words[at + IS.KEY_RANK]!;
     if (rank > known || (rank === known && startUs >= doubles[DOUBLES * slot + AT.KEY_START]!)) return;
     words[at + IS.KEY_SOURCE] = source;
@@ -451,6 +448,9 @@ export class Slots {
     this.doubles = new Float64Array(words.buffer);
   }
 }
+
+/** The lower, the better. */
+export const rankOf = (source: number): number => (source === 0 ? 2 : source === KEY_SOURCE_REQUEST_ID ? 1 : 0);
 
 /** Above the rank of every key. */
 const RANK_NONE = 9;

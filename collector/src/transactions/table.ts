@@ -1,7 +1,7 @@
 // All transactions that are kept: found by any of their ids, joined when a row carries the ids of two,
 // and given up in order when time or room is over.
 
-import { maskedWord, type Id } from './ids.js';
+import { TRACE_REASON_MASK, type Id } from './ids.js';
 import { hash2, hash4, HashIndex, NONE } from './id-index.js';
 import { Rows, type NewRow, type Row } from './rows.js';
 import { AT, IDS_MAX, IS, SHELVES, Slots, type IndexedId, type Shelf } from './slots.js';
@@ -50,7 +50,7 @@ export class Table {
   evictedBeginUs = 0;
   /** Slots by key and by request id. */
   readonly keys = new HashIndex();
-  private readonly requests = new HashIndex();
+  readonly requests = new HashIndex();
   /** Rows by event id: the one that came first, with the others as its twins. */
   readonly events = new HashIndex();
 
@@ -95,7 +95,9 @@ export class Table {
     const { key0, key1, key2, key3, request0, request1, request2, request3 } = ids;
     const hasKey = (key0 | key1 | key2 | key3) !== 0;
     const hasRequest = (request0 | request1 | request2 | request3) !== 0;
-    let slot = this.slotOfRow((ids.eventHigh | ids.eventLow) === 0 ? NONE : this.rowOf(ids.eventHigh, ids.eventLow));
+    const row = (ids.eventHigh | ids.eventLow) === 0 ? NONE : this.rowOf(ids.eventHigh, ids.eventLow);
+    this.twin = row;
+    let slot = this.slotOfRow(row);
     // Nearly always its ids are those it had at first; then there is nothing to look up.
     let keyKnown = !hasKey || (slot !== NONE && slots.isKey(slot, key0, key1, key2, key3));
     if (!keyKnown) {
@@ -115,19 +117,24 @@ export class Table {
     return slot;
   }
 
-  /** Stores a row as one of the transaction in `slot`; its event id leads there from now on. */
+  /** Whether the row that was joined last has the event id of one that is stored. */
+  get hasTwin(): boolean {
+    return this.twin !== NONE;
+  }
+
+  /** Stores the row that was joined last as one of the transaction in `slot`; its event id leads there from now on. */
   addRow(slot: number, row: Readonly<NewRow>): void {
     const { slots, rows } = this;
     this.added(slot, rows.add(row, slot, slots.word(slot, IS.FIRST)), row.eventHigh, row.eventLow);
   }
 
-  /** A row was stored in front of the list of `slot`. */
+  /** The row that was joined last was stored in front of the list of `slot`. */
   added(slot: number, row: number, eventHigh: number, eventLow: number): void {
     const { slots, rows } = this;
     slots.setWord(slot, IS.FIRST, row);
     slots.add(slot, IS.ROWS, 1);
     if ((eventHigh | eventLow) !== 0) {
-      const first = this.rowOf(eventHigh, eventLow);
+      const first = this.twin;
       if (first === NONE) this.events.add(hash2(this.seed, eventHigh, eventLow), row);
       else {
         rows.setTwin(row, rows.twin(first));
@@ -160,6 +167,9 @@ export class Table {
     }
   }
 
+  /** First row with the event id of the row that was joined last, NONE = there is none. */
+  private twin = NONE;
+
   private slotOfRow(row: number): number {
     return row === NONE ? NONE : this.rows.slot(row);
   }
@@ -177,7 +187,13 @@ export class Table {
 
   /** Request ids are compared without the digit in which Envoy packs the trace reason, but kept as they are. */
   private hashOf(index: IndexedId['index'], a: number, b: number, c: number, d: number): number {
-    return hash4(this.seed, a, index === 'key' ? b : maskedWord(b), c, d);
+    return hash4(this.seed, a, index === 'key' ? b : b & TRACE_REASON_MASK, c, d);
+  }
+
+  private hashAt(slot: number, index: IndexedId['index'], is: number): number {
+    const { slots } = this;
+    const [a, b, c, d] = [is, is + 1, is + 2, is + 3];
+    return this.hashOf(index, slots.word(slot, a), slots.word(slot, b), slots.word(slot, c), slots.word(slot, d));
   }
 
   private create(): number {
@@ -268,8 +284,12 @@ export class Table {
     const first = slots.word(slot, IS.FIRST);
     for (let row = first; row !== NONE; row = rows.next(row)) this.unlist(row);
     rows.freeList(first);
-    if (slots.word(slot, IS.HAS_KEY) === 1) this.unpoint('key', slots.idAt(slot, IS.FIRST_KEY), slot);
-    if (slots.word(slot, IS.HAS_REQUEST) === 1) this.unpoint('request', slots.idAt(slot, IS.FIRST_REQUEST), slot);
+    if (slots.word(slot, IS.HAS_KEY) === 1) {
+      this.keys.delete(this.hashAt(slot, 'key', IS.FIRST_KEY), slot);
+    }
+    if (slots.word(slot, IS.HAS_REQUEST) === 1) {
+      this.requests.delete(this.hashAt(slot, 'request', IS.FIRST_REQUEST), slot);
+    }
     for (const { index, id } of slots.rarely(slot)?.ids ?? NO_IDS) this.unpoint(index, id, slot);
     slots.release(slot);
   }
