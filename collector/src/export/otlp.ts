@@ -10,7 +10,6 @@ import {
   attemptsOf,
   endUnixUs,
   grpcStatusOf,
-  hex64,
   highWord,
   httpStatusOf,
   isZero64,
@@ -19,35 +18,32 @@ import {
   lowWord,
   outcomeOf,
   ROW_FLAG,
+  type Column64,
 } from '../ingest/columns.js';
 import { responseFlagNames } from '../registry/response-flags.js';
 import { BackWriter } from './back-writer.js';
 import type { Origin, Rows } from './batches.js';
-import { OUTCOMES, recordUid, serviceParts } from './words.js';
-
-/** SeverityNumber by outcome: unspecified, ok, failed, declined, cancelled, refused. */
-const SEVERITY = [9, 9, 17, 13, 13, 13];
-const SEVERITY_TEXT: Readonly<Record<number, string>> = { 9: 'INFO', 13: 'WARN', 17: 'ERROR' };
+import {
+  CALL_NAME,
+  EVENT_NAME,
+  INT_VALUE,
+  IS_ENTRY,
+  LOG_RECORDS,
+  NAMES,
+  OUTCOME_ATTRIBUTES,
+  RECORD,
+  RESOURCE,
+  SCOPE,
+  SCOPE_LOGS,
+  SEVERITIES,
+  STRING_VALUE,
+  textAttribute,
+  VALUE,
+} from './otlp-parts.js';
+import { recordUid, serviceParts } from './words.js';
 
 /** Sources whose key is a trace id; those of other keys are names that nobody traces by. */
 const TRACE_SOURCES = new Set([2, 3, 4, 5, 7, 8]);
-
-// Fields of ResourceLogs, ScopeLogs and LogRecord.
-const [RESOURCE, SCOPE_LOGS] = [1, 2];
-const [SCOPE, LOG_RECORDS] = [1, 2];
-const RECORD = {
-  TIME: 1,
-  SEVERITY: 2,
-  SEVERITY_TEXT: 3,
-  BODY: 5,
-  ATTRIBUTES: 6,
-  TRACE_ID: 9,
-  SPAN_ID: 10,
-  OBSERVED: 11,
-  EVENT_NAME: 12,
-} as const;
-const [KEY, VALUE] = [1, 2];
-const [STRING_VALUE, BOOL_VALUE, INT_VALUE] = [1, 2, 3];
 
 const WORD = 2 ** 32;
 
@@ -70,9 +66,10 @@ export class OtlpEncoder {
     const all = out.size;
     const scope = out.size;
     const texts = new Texts(rows.columns.strings, this.scratch);
+    const uid = Buffer.from(recordUid(rows.batchId, ''));
     for (let row = rows.columns.rows - 1; row >= 0; row--) {
       const mark = out.size;
-      this.record(rows, row, texts);
+      this.record(rows, row, uid, texts);
       out.message(LOG_RECORDS, mark);
     }
     const name = out.size;
@@ -81,27 +78,35 @@ export class OtlpEncoder {
     out.message(SCOPE, name);
     out.message(SCOPE_LOGS, scope);
     const resource = out.size;
-    for (const [key, value] of resourceOf(rows.origin)) if (value !== '') this.text(1, key, value);
+    for (const [key, value] of resourceOf(rows.origin)) if (value !== '') textAttribute(out, 1, key, value);
     out.message(RESOURCE, resource);
     out.message(1, all);
   }
 
-  private record({ columns, batchId, receivedUs, clockOffsetUs }: Rows, row: number, texts: Texts): void {
+  private record({ columns, receivedUs, clockOffsetUs }: Rows, row: number, uid: Uint8Array, texts: Texts): void {
     const { out } = this;
     const flags = columns.flags[row]!;
     const outcome = outcomeOf(flags);
-    const severity = SEVERITY[outcome] ?? 9;
-    out.string(RECORD.EVENT_NAME, (flags & ROW_FLAG.CALL) === 0 ? 'meshpulse.event' : 'meshpulse.call');
+    out.raw((flags & ROW_FLAG.CALL) === 0 ? EVENT_NAME : CALL_NAME);
     this.time(RECORD.OBSERVED, receivedUs);
-    if (!isZero64(columns.spanIn, row)) out.bytes(RECORD.SPAN_ID, id(columns.spanIn, row));
+    if (!isZero64(columns.spanIn, row)) {
+      const mark = out.size;
+      out.big64(lowWord(columns.spanIn, row), highWord(columns.spanIn, row));
+      out.message(RECORD.SPAN_ID, mark);
+    }
     if (TRACE_SOURCES.has(keySourceOf(flags))) {
-      out.bytes(RECORD.TRACE_ID, Buffer.concat([id(columns.keyHi, row), id(columns.keyLo, row)]));
+      const mark = out.size;
+      out.big64(lowWord(columns.keyLo, row), highWord(columns.keyLo, row));
+      out.big64(lowWord(columns.keyHi, row), highWord(columns.keyHi, row));
+      out.message(RECORD.TRACE_ID, mark);
     }
     this.attributes(columns, row, texts);
-    this.text(RECORD.ATTRIBUTES, 'log.record.uid', recordUid(batchId, row));
+    const mark = out.size;
+    out.decimal(row);
+    out.raw(uid);
+    this.value(mark, NAMES.uid);
     out.raw(texts.body(columns.operation[row]!));
-    out.string(RECORD.SEVERITY_TEXT, SEVERITY_TEXT[severity]!);
-    out.number(RECORD.SEVERITY, severity);
+    out.raw(SEVERITIES[outcome] ?? SEVERITIES[0]!);
     this.time(RECORD.TIME, endUnixUs(columns, row) - clockOffsetUs);
   }
 
@@ -114,30 +119,27 @@ export class OtlpEncoder {
     out.raw(texts.attribute('meshpulse.response_code_details', columns.details[row]!));
     out.raw(texts.attribute('meshpulse.transaction.text', columns.keyText[row]!));
     const labels = labelsOf(flags);
-    if (labels.length > 0) this.text(RECORD.ATTRIBUTES, 'meshpulse.labels', labels.join(','));
-    if (weight !== 1) this.int('meshpulse.weight', weight);
-    if (columns.responseBytes[row]! > 0) this.int('meshpulse.response_bytes', columns.responseBytes[row]!);
-    if (columns.requestBytes[row]! > 0) this.int('meshpulse.request_bytes', columns.requestBytes[row]!);
-    if (columns.waitUs[row]! > 0) this.int('meshpulse.wait_us', columns.waitUs[row]!);
+    if (labels.length > 0) this.text(NAMES.labels, labels.join(','));
+    if (weight !== 1) this.int(NAMES.weight, weight);
+    if (columns.responseBytes[row]! > 0) this.int(NAMES.responseBytes, columns.responseBytes[row]!);
+    if (columns.requestBytes[row]! > 0) this.int(NAMES.requestBytes, columns.requestBytes[row]!);
+    if (columns.waitUs[row]! > 0) this.int(NAMES.waitUs, columns.waitUs[row]!);
     if (columns.responseFlags[row]! !== 0) {
-      this.text(RECORD.ATTRIBUTES, 'meshpulse.response_flags', responseFlagNames(columns.responseFlags[row]!));
+      this.text(NAMES.responseFlags, responseFlagNames(columns.responseFlags[row]!));
     }
     out.raw(texts.attribute('meshpulse.peer.cuid', columns.peerCuid[row]!));
     out.raw(texts.attribute('meshpulse.peer.service', columns.peerService[row]!));
-    if ((flags & ROW_FLAG.CALL) !== 0) this.int('meshpulse.attempts', attemptsOf(flags));
-    if ((flags & ROW_FLAG.ENTRY) !== 0) this.bool('meshpulse.entry');
-    if (grpc !== undefined) this.int('rpc.grpc.status_code', grpc);
-    if (httpStatusOf(status) !== 0) this.int('http.response.status_code', httpStatusOf(status));
-    if ((flags & ROW_FLAG.STREAM) === 0) this.int('meshpulse.duration_us', columns.durationUs[row]!);
-    this.text(RECORD.ATTRIBUTES, 'meshpulse.outcome', OUTCOMES[outcomeOf(flags)] ?? OUTCOMES[0]);
+    if ((flags & ROW_FLAG.CALL) !== 0) this.int(NAMES.attempts, attemptsOf(flags));
+    if ((flags & ROW_FLAG.ENTRY) !== 0) out.raw(IS_ENTRY);
+    if (grpc !== undefined) this.int(NAMES.grpcStatus, grpc);
+    if (httpStatusOf(status) !== 0) this.int(NAMES.httpStatus, httpStatusOf(status));
+    if ((flags & ROW_FLAG.STREAM) === 0) this.int(NAMES.durationUs, columns.durationUs[row]!);
+    out.raw(OUTCOME_ATTRIBUTES[outcomeOf(flags)] ?? OUTCOME_ATTRIBUTES[0]!);
     if (!isZero64(columns.requestHi, row) || !isZero64(columns.requestLo, row)) {
-      const request = hex64(columns.requestHi, row) + hex64(columns.requestLo, row);
-      this.text(RECORD.ATTRIBUTES, 'meshpulse.request.id', request);
+      this.id(NAMES.request, row, columns.requestHi, columns.requestLo);
     }
-    if (!isZero64(columns.eventId, row))
-      this.text(RECORD.ATTRIBUTES, 'meshpulse.event.id', hex64(columns.eventId, row));
-    const key = hex64(columns.keyHi, row) + hex64(columns.keyLo, row);
-    this.text(RECORD.ATTRIBUTES, 'meshpulse.transaction.id', key);
+    if (!isZero64(columns.eventId, row)) this.id(NAMES.event, row, columns.eventId);
+    this.id(NAMES.transaction, row, columns.keyHi, columns.keyLo);
   }
 
   /** ns since 1970, from us. */
@@ -149,31 +151,37 @@ export class OtlpEncoder {
     this.out.fixed64(field, lowNs % WORD, high * 1000 + Math.floor(lowNs / WORD));
   }
 
-  private text(field: number, key: string, value: string): void {
+  /** Hex digits of the columns, one after another. */
+  private id(name: Uint8Array, row: number, ...columns: readonly Column64[]): void {
+    const mark = this.out.size;
+    for (let i = columns.length - 1; i >= 0; i--) this.out.hex64(lowWord(columns[i]!, row), highWord(columns[i]!, row));
+    this.value(mark, name);
+  }
+
+  /** What was written since `mark` is the text of an attribute. */
+  private value(mark: number, name: Uint8Array): void {
+    const { out } = this;
+    out.message(STRING_VALUE, mark);
+    out.message(VALUE, mark);
+    out.raw(name);
+    out.message(RECORD.ATTRIBUTES, mark);
+  }
+
+  private text(name: Uint8Array, value: string): void {
     const { out } = this;
     const mark = out.size;
-    const inner = out.size;
     out.string(STRING_VALUE, value);
-    out.message(VALUE, inner);
-    out.string(KEY, key);
-    out.message(field, mark);
+    out.message(VALUE, mark);
+    out.raw(name);
+    out.message(RECORD.ATTRIBUTES, mark);
   }
 
-  private int(key: string, value: number): void {
-    this.scalar(key, INT_VALUE, value);
-  }
-
-  private bool(key: string): void {
-    this.scalar(key, BOOL_VALUE, 1);
-  }
-
-  private scalar(key: string, type: number, value: number): void {
+  private int(name: Uint8Array, value: number): void {
     const { out } = this;
     const mark = out.size;
-    const inner = out.size;
-    out.number(type, value);
-    out.message(VALUE, inner);
-    out.string(KEY, key);
+    out.number(INT_VALUE, value);
+    out.message(VALUE, mark);
+    out.raw(name);
     out.message(RECORD.ATTRIBUTES, mark);
   }
 }
@@ -204,13 +212,7 @@ class Texts {
     if (value === '') return NOTHING;
     let known = this.byKey.get(key);
     if (known === undefined) this.byKey.set(key, (known = []));
-    return (known[index] ??= this.encode(out => {
-      const mark = out.size;
-      out.string(STRING_VALUE, value);
-      out.message(VALUE, mark);
-      out.string(KEY, key);
-      out.message(RECORD.ATTRIBUTES, mark);
-    }));
+    return (known[index] ??= this.encode(out => textAttribute(out, RECORD.ATTRIBUTES, key, value)));
   }
 
   private encode(write: (out: BackWriter) => void): Buffer {
@@ -234,14 +236,6 @@ function resourceOf(origin: Origin): (readonly [string, string])[] {
     ['meshpulse.slot', origin.slot],
     ['meshpulse.filter.version', origin.version],
   ];
-}
-
-/** A 64-bit column value as 8 bytes, most significant first. */
-function id(column: Readonly<Uint32Array>, row: number): Buffer {
-  const bytes = Buffer.allocUnsafe(8);
-  bytes.writeUInt32BE(highWord(column, row), 0);
-  bytes.writeUInt32BE(lowWord(column, row), 4);
-  return bytes;
 }
 
 /**

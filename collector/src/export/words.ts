@@ -15,8 +15,8 @@ export const KEY_SOURCES = [
   'request-id',
 ] as const;
 
-/** A name that no other row has: a receiver that gets it twice keeps it once. */
-export const recordUid = (batchId: string, row: number): string => `${batchId}-${row}`;
+/** A name that no other row has: a receiver that gets it twice keeps it once. Without `row`, what its names begin with. */
+export const recordUid = (batchId: string, row: number | ''): string => `${batchId}-${row}`;
 
 /** `payment.shop` is service `payment` in namespace `shop`; a bare name has no namespace. */
 export function serviceParts(service: string): { readonly name: string; readonly namespace: string } {
