@@ -48,8 +48,13 @@ export class Mesh {
 
   private constructor(private readonly collector: TestCollector) {}
 
-  static async start(): Promise<Mesh> {
-    return new Mesh(await start([], systemClock()));
+  /** @param sent headers of what the sidecars send */
+  static async start(args: readonly string[] = [], sent: Readonly<Record<string, string>> = {}): Promise<Mesh> {
+    return new Mesh(await start(args, systemClock(), sent));
+  }
+
+  get http(): string {
+    return this.collector.running.http;
   }
 
   get grpc(): string {

@@ -120,6 +120,75 @@ describe('settings', () => {
       '--retain-failed is "1m", must be 1s to 30d; it must not be less than retain-events (15m)',
     ],
   ];
+  const TLS = ['--tls-cert', 'c.pem', '--tls-key', 'k.pem'];
+  const anywhere = ['--grpc', '0.0.0.0:50051'];
+  refused.push(
+    [
+      'a certificate alone',
+      ['--tls-cert', 'c.pem'],
+      {},
+      undefined,
+      /^--tls-cert is given without --tls-key, its private key; give both$/,
+    ],
+    [
+      'a client CA alone',
+      ['--tls-client-ca', 'a.pem'],
+      {},
+      undefined,
+      /^--tls-client-ca is given without --tls-cert, /,
+    ],
+    [
+      'reviews without roles',
+      ['--token-review', 'in-cluster'],
+      {},
+      undefined,
+      /^--token-review is given without --token-file/,
+    ],
+    [
+      'reviews in the clear',
+      ['--token-file', 'a.yaml', '--token-review', 'http://api:6443'],
+      {},
+      undefined,
+      '--token-review is "http://api:6443", must be https://HOST:PORT or in-cluster',
+    ],
+    [
+      'a trust domain of nobody',
+      ['--trust-domain', 'a'],
+      {},
+      undefined,
+      /^--trust-domain is given and nothing vouches/,
+    ],
+    [
+      'a sidecar by name',
+      ['--trust-xfcc', 'sidecar'],
+      {},
+      undefined,
+      /^--trust-xfcc has "sidecar", must have `loopback`/,
+    ],
+    ['TLS for whoever comes', [...anywhere, ...TLS], {}, undefined, /^--grpc is .* while there is no authentication; /],
+    [
+      'tokens in the clear',
+      [...anywhere, '--token-file', 'a.yaml'],
+      {},
+      undefined,
+      /^--grpc is "0\.0\.0\.0:50051", must be a loopback address while tokens come in the clear; add --tls-cert and --tls-key/,
+    ],
+  );
+
+  it('let others in where callers are known, and what they say is not', () => {
+    for (const known of [
+      [...TLS, '--tls-client-ca', 'a.pem'],
+      [...TLS, '--token-file', 'a.yaml'],
+      ['--trust-xfcc', '127.0.0.6,::6'],
+      ['--token-file', 'a.yaml', '--insecure'],
+    ]) {
+      const config = read([...anywhere, '--http', '[::]:9464', ...known]);
+      assert.equal(config.grpc.host, '0.0.0.0', known.join(' '));
+      assert.ok(config.access !== undefined);
+    }
+    assert.equal(read(TLS).access, undefined, 'encrypted, and nobody is asked who they are');
+  });
+
   for (const [what, args, env, file, message] of refused) {
     it(`refuse ${what} in one line`, () => {
       assert.throws(() => read(args, env, file), { name: 'ConfigError', message });

@@ -27,8 +27,16 @@ export interface TestCollector {
   stop(): Promise<void>;
 }
 
-/** Starts a collector on free ports, with a clock that stands still unless `clock` says otherwise. */
-export async function start(args: readonly string[] = [], clock: Clock = new ManualClock()): Promise<TestCollector> {
+/**
+ * Starts a collector on free ports, with a clock that stands still unless `clock` says otherwise.
+ *
+ * @param sent headers of every call of its own clients
+ */
+export async function start(
+  args: readonly string[] = [],
+  clock: Clock = new ManualClock(),
+  sent: Readonly<Record<string, string>> = {},
+): Promise<TestCollector> {
   const defaults = { '--grpc': '127.0.0.1:0', '--http': '127.0.0.1:0', '--drain-time': '100ms' };
   const unsaid = Object.entries(defaults).filter(([flag]) => !args.includes(flag));
   const all = [...unsaid.flat(), ...args];
@@ -37,7 +45,7 @@ export async function start(args: readonly string[] = [], clock: Clock = new Man
     log: openLog('silent'),
     clock,
   });
-  const clients = new Clients(running.grpc);
+  const clients = new Clients(running.grpc, credentials.createInsecure(), sent);
   return {
     running,
     clock: clock as ManualClock,

@@ -160,8 +160,13 @@ export class Shop {
     readonly sidecars: Readonly<Record<Name, Sidecar>>,
   ) {}
 
-  static async start(args: readonly string[] = [], mode = 'ROLLBACK_MODE_ENFORCE'): Promise<Shop> {
-    const collector = await start(args);
+  /** @param sent headers of what its own clients send, sidecars among them */
+  static async start(
+    args: readonly string[] = [],
+    mode = 'ROLLBACK_MODE_ENFORCE',
+    sent: Readonly<Record<string, string>> = {},
+  ): Promise<Shop> {
+    const collector = await start(args, undefined, sent);
     const made = SERVICES.map(async name => [name, await new Sidecar(collector, name, mode).open()] as const);
     return new Shop(collector, Object.fromEntries(await Promise.all(made)) as Record<Name, Sidecar>);
   }
