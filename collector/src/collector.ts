@@ -27,12 +27,14 @@ import { Learner } from './rollback/learner.js';
 import { defaultPolicy, PolicyFile } from './rollback/policy-source.js';
 import { storyOf } from './rollback/story.js';
 import type { VerdictRecord } from './rollback/verdicts.js';
+import { Replicas } from './replicas/replicas.js';
 import { PeerLimiter } from './rpc/limits.js';
 import type { ReadParts } from './rpc/parts.js';
 import { ReadGate } from './rpc/read-gate.js';
 import { Speakers } from './rpc/report.js';
 import { RpcServer } from './rpc/server.js';
 import { chooseStore } from './store/choose.js';
+import type { Store } from './store/store.js';
 import { Transactions } from './transactions/index.js';
 
 export interface CollectorOptions {
@@ -40,6 +42,8 @@ export interface CollectorOptions {
   readonly log: Logger;
   /** The machine's clock if absent. */
   readonly clock?: Clock;
+  /** In place of the one that the configuration names. */
+  readonly store?: Store;
 }
 
 export interface RunningCollector {
@@ -68,6 +72,7 @@ export async function startCollector({
   config,
   log,
   clock = systemClock(),
+  store: given,
 }: CollectorOptions): Promise<RunningCollector> {
   // What the settings name is read before anything is opened: a fault in it is the operator's to mend.
   const tls = config.tls === undefined ? undefined : new TlsFiles(config.tls, log);
@@ -111,7 +116,8 @@ export async function startCollector({
   });
   let leave: (error: Error) => void = () => undefined;
   const behind = new Promise<Error>(resolve => (leave = resolve));
-  const store = chooseStore(config, log, error => leave(error));
+  const store = given ?? chooseStore(config, log, error => leave(error));
+  let exports: Exports | undefined = undefined as Exports | undefined;
   const rollback: Rollback = new Rollback({
     clock,
     registry,
@@ -125,18 +131,24 @@ export async function startCollector({
     callbackBody,
   });
   const applier = new Applier(registry, counts, edges, transactions, rollback);
-  const recovered: Recovered = { lives: 0, batches: 0, countingSinceUs: clock.nowUs() };
-  const recoverParts = { clock, registry, counts, applier, transactions, totals, rollback };
+  const recovered: Recovered = { live: false, lives: 0, batches: 0, entries: 0, countingSinceUs: clock.nowUs() };
+  const recoverParts = { clock, registry, counts, edges, applier, transactions, totals, rollback };
   await store.open(recovery(recoverParts, recovered), snapshotSource(recoverParts, recovered));
-  const exports = await Exports.open({ settings: config.exports, clock, log }).catch(closing(store));
-  exports?.verdicts(recentOf(rollback, clock.nowUs()));
-  const opened = { close: () => Promise.all([store.close(), exports?.close()]) };
   // Metrics go on exactly where they stopped, or begin at 0: what recovery did is no news.
-  edges.clear();
   counts.overflow = 0;
   transactions.beginCounting();
   rollback.begin();
   if (keeps(config)) log.info({ ...recovered }, 'state recovered');
+  Object.assign(recovered, { live: true, lives: 0, batches: 0, entries: 0 });
+  const { shared } = store;
+  const replicas =
+    shared === undefined
+      ? undefined
+      : new Replicas({ clock, log, registry, transactions, rollback, recovered, shared });
+  exports = await Exports.open({ settings: config.exports, clock, log }).catch(closing(store));
+  exports?.verdicts(recentOf(rollback, clock.nowUs()));
+  const opened = { close: () => Promise.all([store.close(), exports?.close()]) };
+  await replicas?.join();
 
   const ingest = new Ingest({
     clock,
@@ -149,6 +161,7 @@ export async function startCollector({
     log,
     rollback,
     ...(exports === undefined ? {} : { exports }),
+    ...(replicas === undefined ? {} : { replicas }),
     streamsMax: config.streamsMax,
   });
   rollback.proxies.tell = (life, directives) => ingest.tell(life, directives);
@@ -163,28 +176,13 @@ export async function startCollector({
     permit: PERMIT_ALL,
     countingSinceUs: () => recovered.countingSinceUs,
     gate: new ReadGate(config.readsMax),
+    staleMs: () => replicas?.staleMs ?? 0,
   };
   const speakers = gate === undefined ? {} : { speakers: new Speakers(gate, registry) };
   const rpc = new RpcServer({ ingest, limiter, totals, clock, log, ...speakers }, reads, config, log, gate);
+  const measured = { clock, registry, counts, edges, ingest, totals, store, transactions, rollback, access, tls };
   const exporter: Exporter = new Exporter(config.metricsSeriesMax, emit =>
-    collect(
-      {
-        clock,
-        registry,
-        counts,
-        edges,
-        ingest,
-        totals,
-        store,
-        transactions,
-        rollback,
-        gate: reads.gate,
-        access,
-        tls,
-        exports,
-      },
-      emit,
-    ),
+    collect({ ...measured, gate: reads.gate, exports, recovered, replicas }, emit),
   );
   let ready = false;
   const http = new HttpServer({
@@ -199,6 +197,7 @@ export async function startCollector({
   const tick = (): void => {
     registry.tick();
     ingest.tick();
+    replicas?.tick();
     transactions.tick(clock.nowUs());
     rollback.tick(clock.nowUs());
     access?.tick(clock.monotonicMs());
@@ -221,6 +220,7 @@ export async function startCollector({
     await drain(ingest, config.drainMs);
     clearInterval(timer);
     await rpc.stop(STOP_GRACE_MS);
+    replicas?.leave();
     await opened.close();
     await http.stop();
   };

@@ -13,6 +13,7 @@ import {
 import { ManualClock, type Clock } from '../../collector/src/clock.js';
 import { readConfig, startCollector, type RunningCollector } from '../../collector/src/main.js';
 import { openLog } from '../../collector/src/log.js';
+import type { Store } from '../../collector/src/store/store.js';
 import { service } from '../../collector/src/rpc/protos.js';
 import type { Plain } from './ingest-support.js';
 
@@ -31,20 +32,20 @@ export interface TestCollector {
  * Starts a collector on free ports, with a clock that stands still unless `clock` says otherwise.
  *
  * @param sent headers of every call of its own clients
+ * @param store in place of the one that the arguments name
  */
 export async function start(
   args: readonly string[] = [],
   clock: Clock = new ManualClock(),
   sent: Readonly<Record<string, string>> = {},
+  store?: Store,
 ): Promise<TestCollector> {
   const defaults = { '--grpc': '127.0.0.1:0', '--http': '127.0.0.1:0', '--drain-time': '100ms' };
   const unsaid = Object.entries(defaults).filter(([flag]) => !args.includes(flag));
   const all = [...unsaid.flat(), ...args];
-  const running = await startCollector({
-    config: readConfig(all, {}, path => readFileSync(path, 'utf8')),
-    log: openLog('silent'),
-    clock,
-  });
+  const config = readConfig(all, {}, path => readFileSync(path, 'utf8'));
+  const given = store === undefined ? {} : { store };
+  const running = await startCollector({ config, log: openLog('silent'), clock, ...given });
   const clients = new Clients(running.grpc, credentials.createInsecure(), sent);
   return {
     running,

@@ -11,6 +11,7 @@ import { ConfigError, Exhausted, statusOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { ReadParts } from '../rpc/parts.js';
 import type { Pieces } from '../slices.js';
+import { STALE_METADATA } from '../rpc/stale.js';
 import { answerApi, callAt } from './api.js';
 
 export interface HttpParts {
@@ -82,6 +83,7 @@ export class HttpServer {
     );
     response.writeHead(code, {
       ...headers,
+      ...staleHeader(this.parts.reads.staleMs()),
       'content-type': contentType,
       'content-length': Buffer.byteLength(text),
       'x-content-type-options': 'nosniff',
@@ -98,7 +100,7 @@ export class HttpServer {
       return json(414, { error: `the URL is longer than ${URL_CHARS_MAX} characters` });
     const [path = '/', search = ''] = target.split('?', 2);
     if (path === '/healthz') return plain(200, 'ok\n');
-    if (path === '/readyz') return this.parts.ready() ? plain(200, 'ok\n') : plain(503, 'not ready\n');
+    if (path === '/readyz') return this.parts.ready() ? plain(200, this.readyText()) : plain(503, 'not ready\n');
     if (path === '/metrics') return { code: 200, ...(await this.parts.metrics()) };
     if (path.startsWith('/api/v1/')) {
       const below = path.slice('/api/v1'.length);
@@ -122,6 +124,12 @@ export class HttpServer {
     return { ...reads, permit: permitOf(access, caller, call) };
   }
 
+  /** A replica without its store goes on taking reports and answering, so it is ready; only not up to date. */
+  private readyText(): string {
+    const staleMs = this.parts.reads.staleMs();
+    return staleMs === 0 ? 'ok\n' : `ok, degraded: the store has not been heard for ${(staleMs / 1000).toFixed(1)} s\n`;
+  }
+
   private refuse(error: unknown): Answer {
     const { http, details, known } = statusOf(error);
     if (!known) this.parts.log.error({ err: error }, 'an HTTP request failed');
@@ -131,6 +139,9 @@ export class HttpServer {
 }
 
 const textsOf = (values: readonly string[] | undefined): readonly string[] => values ?? [];
+/** As the metadata of gRPC answers. */
+const staleHeader = (staleMs: number): Record<string, string> =>
+  staleMs === 0 ? {} : { [STALE_METADATA]: String(Math.round(staleMs)) };
 
 const plain = (code: number, text: string): Answer => ({ code, contentType: 'text/plain; charset=utf-8', text });
 

@@ -14,6 +14,12 @@ import type { RollbackPort } from './rollback-port.js';
 /** What a callee is counted as when its caller does not know its name. */
 const UNNAMED = 'unknown';
 
+/**
+ * Where a batch comes from. `own`: from a sidecar connected here; `other`: another replica took it; `replay`: the log
+ * before a restart; `counted`: the same, and its counts are in already, only its transactions are not.
+ */
+export type Origin = 'own' | 'other' | 'replay' | 'counted';
+
 export class Applier {
   constructor(
     private readonly registry: Registry,
@@ -23,13 +29,13 @@ export class Applier {
     private readonly rollback?: Pick<RollbackPort, 'rows'>,
   ) {}
 
-  /** Applies a batch of `life`. `counted`: its counts are in already, only its transactions are not. */
-  apply(life: Life, batch: Batch, counted: boolean): void {
+  apply(life: Life, batch: Batch, origin: Origin): void {
+    const counted = origin === 'counted';
     if (!counted) this.count(life, batch);
     if (batch.events === undefined) return;
     const { events: columns, producer, counts } = batch;
     this.transactions.ingest({ instance: instanceRef(life), columns, producer, thinned: counts.length > 0 });
-    if (!counted) this.rollback?.rows(life, columns);
+    if (!counted) this.rollback?.rows(life, columns, origin);
   }
 
   private count(life: Life, batch: Batch): void {

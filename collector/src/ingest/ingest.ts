@@ -19,6 +19,7 @@ import { instanceRef, type Applier } from './apply.js';
 import type { Loss } from './producers.js';
 import { PRODUCERS_MAX, type Batch, type Hello, type Report } from './report.js';
 import type { Directive, RollbackPort } from './rollback-port.js';
+import type { ReplicasPort } from './replicas-port.js';
 import type { IngestTotals, Told } from './totals.js';
 import { hexOfId, WireError } from './wire.js';
 
@@ -34,6 +35,8 @@ export interface IngestParts {
   readonly rollback?: RollbackPort;
   /** Told of each batch that is new, once it has its place. */
   readonly exports?: { rows(life: Life, batch: Batch, receivedUs: number): void };
+  /** The other replicas, when there are any. */
+  readonly replicas?: ReplicasPort;
   /** Report streams open at once, at most. */
   readonly streamsMax: number;
 }
@@ -73,6 +76,7 @@ export class Ingest {
 
   constructor(private readonly parts: IngestParts) {
     parts.registry.on('ended', life => this.onEnded(life));
+    parts.registry.on('revived', life => this.putLife(life));
   }
 
   /** @throws Exhausted when all streams are taken */
@@ -109,6 +113,7 @@ export class Ingest {
     const life = report.hello === undefined ? session.life : this.hello(session, report.hello, report.sentUnixUs);
     if (life === undefined) throw new WireError('hello', 'is missing, the first message must carry it');
     registry.heard(life, report.sentUnixUs);
+    this.parts.replicas?.heard(life);
     this.takeState(life, report);
     const acks = await this.queue(session, () => this.takeBatches(life, report.batches, receivedUs));
     if (report.goodbye !== undefined) registry.goodbye(life);
@@ -162,7 +167,7 @@ export class Ingest {
       life,
       hello.producers.map(producer => hexOfId(producer.id)),
     );
-    this.background(store.putLife(toStored(life)));
+    this.putLife(life);
     this.background(store.announce(life.cuid, life.proxyId, hello.producers).then(loss => this.lost(life, loss)));
     if (arrival.producersGone.length > 0) {
       this.background(store.finish(life.cuid, life.proxyId, arrival.producersGone).then(loss => this.lost(life, loss)));
@@ -190,6 +195,7 @@ export class Ingest {
 
   private leave(session: Session, life: Life): void {
     if (session.peer.transport === 'stream') this.parts.registry.stream(life, -1);
+    this.parts.replicas?.heard(life);
     if (this.streamOf.get(life) !== session) return;
     this.streamOf.delete(life);
     this.parts.rollback?.left(life);
@@ -200,6 +206,7 @@ export class Ingest {
     if (report.status !== undefined) registry.status(life, report.status);
     registry.progress(life, report.progress);
     if (report.inFlight.length > 0) transactions.inFlight(instanceRef(life), report.inFlight);
+    this.parts.replicas?.told(life, report);
     this.parts.rollback?.report(life, report);
     const rows = report.batches.reduce((sum, batch) => sum + (batch.events?.rows ?? 0), 0);
     if (rows > 0) noteRate(life, rows, clock.monotonicMs());
@@ -215,7 +222,7 @@ export class Ingest {
     const { cuid, proxyId } = life;
     const stored = batches.map((batch): StoredBatch => ({ cuid, proxyId, receivedUs, batch }));
     const results = await store.putBatches(stored, ({ batch }, { fresh, loss }) => {
-      if (fresh) applier.apply(life, batch, false);
+      if (fresh) applier.apply(life, batch, 'own');
       if (fresh) this.parts.exports?.rows(life, batch, receivedUs);
       if (fresh) totals.batches += 1;
       else totals.replays += 1;
@@ -275,9 +282,14 @@ export class Ingest {
     this.background(
       store.finish(life.cuid, life.proxyId, [...life.producers]).then(loss => {
         this.lost(life, loss);
-        return store.putLife(toStored(life));
       }),
     );
+    this.putLife(life);
+  }
+
+  private putLife(life: Life): void {
+    life.puts += 1;
+    this.background(this.parts.store.putLife(toStored(life)).finally(() => (life.puts -= 1)));
   }
 
   private lost(life: Life, loss: Loss): void {

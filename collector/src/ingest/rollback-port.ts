@@ -1,6 +1,7 @@
 // What ingest tells early rollback. `rollback/` meets it; without it nothing is decided.
 
 import type { Life } from '../registry/life.js';
+import type { Origin } from './apply.js';
 import type { EventColumns } from './columns.js';
 import type { Hello, Report } from './report.js';
 
@@ -17,7 +18,7 @@ export interface RollbackPort {
   /** Its stream is over. */
   left(life: Life): void;
   /** Rows that were stored; transactions have taken them. */
-  rows(life: Life, columns: EventColumns): void;
+  rows(life: Life, columns: EventColumns, origin: Origin): void;
   /** What a message says beside its rows. */
   report(life: Life, report: Report): void;
   /** What waits for a proxy without a stream. */

@@ -9,6 +9,11 @@ export interface Metric {
   readonly help: string;
   /** One series per pair of services: these are folded into `other` first. */
   readonly perEdge?: true;
+  /**
+   * All replicas know it alike, and one of them exports it: that which the value of this label falls to, or, if it is
+   * '', the name of the metric. Absent: each replica exports its own.
+   */
+  readonly one?: string;
 }
 
 export const PREFIX = 'meshpulse_';
@@ -23,84 +28,98 @@ export const CATALOGUE = {
     unit: 'requests',
     labels: SERVICE,
     help: 'Requests and streams in work, by the live instances that say so.',
+    one: 'destination_service',
   },
   queue_depth: {
     type: 'gauge',
     unit: 'requests',
     labels: [...SERVICE, 'queue_source'],
     help: 'Requests waiting, by the live instances that have a source for it.',
+    one: 'destination_service',
   },
   report_age_seconds: {
     type: 'gauge',
     unit: 'seconds',
     labels: SERVICE,
     help: 'Age of the oldest last report among the instances that have not ended.',
+    one: 'destination_service',
   },
   instances: {
     type: 'gauge',
     unit: 'instances',
     labels: [...SERVICE, 'state'],
     help: 'Instances by state; `expected` ones are called inside the mesh and never reported.',
+    one: 'destination_service',
   },
   clock_offset_seconds: {
     type: 'gauge',
     unit: 'seconds',
     labels: SERVICE,
     help: 'Largest distance of an instance clock from the collector clock.',
+    one: 'destination_service',
   },
   events_total: {
     type: 'counter',
     unit: 'events',
     labels: [...SERVICE, 'operation', ...RESPONSE, 'kind'],
     help: 'Requests answered, exactly; `kind` tells streams, probes and the like apart.',
+    one: 'destination_service',
   },
   event_duration_seconds_total: {
     type: 'counter',
     unit: 'seconds',
     labels: SERVICE,
     help: 'Sum of the durations of the requests counted in events_total, streams without.',
+    one: 'destination_service',
   },
   external_calls_total: {
     type: 'counter',
     unit: 'calls',
     labels: [...SERVICE, 'operation', ...RESPONSE],
     help: 'Calls to services without a sidecar, as their callers count them.',
+    one: 'destination_service',
   },
   reports_lost_total: {
     type: 'counter',
     unit: 'reports',
     labels: ['destination_service'],
     help: 'Numbered batches that never came, counted when they have been missing for 2 s.',
+    one: 'destination_service',
   },
   events_lost_total: {
     type: 'counter',
     unit: 'events',
     labels: ['destination_service'],
     help: 'Rows that never came, or were dropped before they were in a batch, counted 2 s after that was known.',
+    one: 'destination_service',
   },
   lives_unclean_total: {
     type: 'counter',
     unit: 'instances',
     labels: ['destination_service'],
     help: 'Lives that ended without goodbye.',
+    one: 'destination_service',
   },
   filter_config_errors_total: {
     type: 'counter',
     unit: 'errors',
     labels: ['destination_service'],
     help: 'Faults in pluginConfig that filters reported.',
+    one: 'destination_service',
   },
   filter_shortfalls_total: {
     type: 'counter',
     unit: 'times',
     labels: ['destination_service', 'reason'],
     help: 'What filters could not do, by their own counters: requests unstamped for size, batches dropped, and the like.',
+    one: 'destination_service',
   },
   transactions_unlinked_total: {
     type: 'counter',
     unit: 'events',
     labels: [],
     help: 'Events from an in-mesh caller whose call carries another transaction: trace headers were not forwarded.',
+    one: '',
   },
   transactions: { type: 'gauge', unit: 'transactions', labels: [], help: 'Transactions kept.' },
   transactions_forgotten_total: {
@@ -170,6 +189,31 @@ export const CATALOGUE = {
     labels: [],
     help: 'Unreadable pieces of the log that were put aside.',
   },
+  store_stale_seconds: {
+    type: 'gauge',
+    unit: 'seconds',
+    labels: [],
+    help: 'For how long the store of several replicas has not been heard; 0 = it is.',
+  },
+  replicas: { type: 'gauge', unit: 'replicas', labels: [], help: 'Replicas heard within 3 s, this one included.' },
+  replica_records_total: {
+    type: 'counter',
+    unit: 'records',
+    labels: ['record'],
+    help: 'Records of other replicas applied: lives, batches, entries of rollback.',
+  },
+  replica_messages_unknown_total: {
+    type: 'counter',
+    unit: 'messages',
+    labels: [],
+    help: 'Messages of other replicas that were not understood.',
+  },
+  rollback_claims_lost_total: {
+    type: 'counter',
+    unit: 'verdicts',
+    labels: [],
+    help: 'Verdicts that were void, because another replica was first with one on the same transaction.',
+  },
   store_positions_evicted_total: {
     type: 'counter',
     unit: 'producers',
@@ -199,12 +243,14 @@ export const CATALOGUE = {
     unit: 'verdicts',
     labels: ['mode', 'reason'],
     help: 'Transactions found doomed, by the mode in force and by what said so.',
+    one: '',
   },
   rollback_wrong_verdicts_total: {
     type: 'counter',
     unit: 'verdicts',
     labels: ['kind', 'destination_service', 'operation'],
     help: 'Verdicts whose transaction went on to succeed, by the step that had failed.',
+    one: '',
   },
   rollback_abstained_total: {
     type: 'counter',
@@ -212,14 +258,15 @@ export const CATALOGUE = {
     labels: ['reason'],
     help: 'Final failures that led to no verdict, and why.',
   },
-  rollback_in_force: { type: 'gauge', unit: 'verdicts', labels: [], help: 'Verdicts that filters hold now.' },
+  rollback_in_force: { type: 'gauge', unit: 'verdicts', labels: [], help: 'Verdicts that filters hold now.', one: '' },
   rollback_plans: {
     type: 'gauge',
     unit: 'plans',
     labels: ['state'],
     help: 'Plans by state, of the verdicts remembered.',
+    one: '',
   },
-  rollback_kills: { type: 'gauge', unit: 'scopes', labels: [], help: 'Kill switches that are on.' },
+  rollback_kills: { type: 'gauge', unit: 'scopes', labels: [], help: 'Kill switches that are on.', one: '' },
   rollback_policy_refused: {
     type: 'gauge',
     unit: '1',
@@ -237,18 +284,21 @@ export const CATALOGUE = {
     unit: 'requests',
     labels: ['source_service', 'destination_service', 'result'],
     help: 'Requests of doomed transactions: refused, would_refuse in observe, withheld by the budget.',
+    one: '',
   },
   retries_suppressed_total: {
     type: 'counter',
     unit: 'calls',
     labels: ['source_service', 'destination_service'],
     help: 'Calls of which further attempts were not made.',
+    one: '',
   },
   work_saved_seconds_total: {
     type: 'counter',
     unit: 'seconds',
     labels: ['result'],
     help: 'Learned durations of what was refused, or would have been, with all it would have caused.',
+    one: '',
   },
   signal_latency_seconds: {
     type: 'histogram',
@@ -305,6 +355,7 @@ export const CATALOGUE = {
     labels: ['source_service', 'source_workload', 'destination_service', ...RESPONSE],
     help: 'Calls by caller and callee, as callers count them, after retries.',
     perEdge: true,
+    one: 'source_service',
   },
 } as const satisfies Record<string, Metric>;
 

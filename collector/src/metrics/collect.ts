@@ -20,7 +20,17 @@ import { LOOKED_AT, type Pieces } from '../slices.js';
 import type { Store } from '../store/store.js';
 import type { Exports } from '../export/exports.js';
 import { collectExports } from './collect-exports.js';
+import type { Recovered } from '../recover.js';
+import { CATALOGUE, type Metric } from './catalogue.js';
 import type { Emit } from './exporter.js';
+
+/** The other replicas, as far as metrics are concerned. */
+export interface Duties {
+  readonly staleMs: number;
+  readonly unknown: number;
+  readonly membership: { readonly all: readonly string[] };
+  owns(name: string): boolean;
+}
 
 export interface MetricParts {
   readonly clock: Clock;
@@ -35,6 +45,8 @@ export interface MetricParts {
   readonly access: Access | undefined;
   readonly tls: TlsFiles | undefined;
   readonly exports?: Exports | undefined;
+  readonly recovered: Recovered;
+  readonly replicas: Duties | undefined;
   readonly transactions: {
     readonly size: number;
     /** Events found unlinked so far. */
@@ -45,7 +57,8 @@ export interface MetricParts {
 }
 
 /** All that there is to tell. What is long comes in pieces; each number is one moment's. */
-export function* collect(parts: MetricParts, emit: Emit): Pieces<void> {
+export function* collect(parts: MetricParts, every: Emit): Pieces<void> {
+  const emit = onlyOwn(parts.replicas, every);
   emit('build_info', [VERSION], 1);
   yield* collectInstances(parts, emit);
   for (const counts of parts.counts.all()) {
@@ -57,6 +70,7 @@ export function* collect(parts: MetricParts, emit: Emit): Pieces<void> {
   collectIngest(parts, emit);
   collectAccess(parts, emit);
   collectStore(parts, emit);
+  collectReplicas(parts, emit);
   emit('reads_total', ['answered'], parts.gate.answered);
   emit('reads_total', ['refused'], parts.gate.refused);
   emit('reads_waiting', [], parts.gate.size);
@@ -64,6 +78,22 @@ export function* collect(parts: MetricParts, emit: Emit): Pieces<void> {
   collectRollback(parts, emit);
   collectExports(parts.exports, emit);
   yield* collectEdges(parts, emit);
+}
+
+/** Of what all replicas know alike, what falls to this one. Asked once a name: services have many series. */
+function onlyOwn(replicas: Duties | undefined, emit: Emit): Emit {
+  if (replicas === undefined) return emit;
+  const own = new Map<string, boolean>();
+  const isOwn = (name: string): boolean => {
+    const known = own.get(name) ?? replicas.owns(name);
+    own.set(name, known);
+    return known;
+  };
+  return (name, labels, value) => {
+    const { one, labels: names } = CATALOGUE[name] as Metric;
+    const duty = one === undefined || one === '' ? name : labels[names.indexOf(one)]!;
+    if (one === undefined || isOwn(duty)) emit(name, labels, value);
+  };
 }
 
 /** What is shown of the instances of one service, summed or at its worst. */
@@ -201,6 +231,16 @@ function collectStore({ store }: MetricParts, emit: Emit): void {
   emit('store_write_errors_total', [], stats.writeErrors);
   emit('store_quarantined_total', [], stats.quarantined);
   emit('store_positions_evicted_total', [], stats.positionsEvicted);
+}
+
+function collectReplicas({ replicas, recovered, rollback }: MetricParts, emit: Emit): void {
+  emit('replicas', [], replicas?.membership.all.length ?? 1);
+  emit('store_stale_seconds', [], (replicas?.staleMs ?? 0) / 1000);
+  emit('replica_records_total', ['life'], recovered.lives);
+  emit('replica_records_total', ['batch'], recovered.batches);
+  emit('replica_records_total', ['entry'], recovered.entries);
+  emit('replica_messages_unknown_total', [], replicas?.unknown ?? 0);
+  emit('rollback_claims_lost_total', [], rollback.claimsLost);
 }
 
 function* collectEdges({ edges }: MetricParts, emit: Emit): Pieces<void> {

@@ -56,6 +56,12 @@ export class OffsetEstimator {
     this.estimate = estimateOf(this.sorted);
   }
 
+  /** Another collector hears this sender, and found this. */
+  told(found: ClockOffset): void {
+    this.samples = [];
+    this.estimate = found;
+  }
+
   get current(): ClockOffset {
     return this.estimate;
   }

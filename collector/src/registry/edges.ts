@@ -37,8 +37,10 @@ export class Edges {
     return this.edges.values();
   }
 
-  clear(): void {
+  /** Takes back what a snapshot held, in place of what was counted so far. */
+  restore(edges: readonly Edge[]): void {
     this.edges.clear();
+    for (const edge of edges) this.edges.set(keyOf(edge), { ...edge });
   }
 
   private addOther(count: number): void {

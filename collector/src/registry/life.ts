@@ -74,6 +74,10 @@ export interface Life {
   lastSeenMs: number;
   /** Streams open now; a life with one is being heard. */
   streams: number;
+  /** Another replica of the collector that has a stream of it; undefined = none. */
+  elsewhere: string | undefined;
+  /** What this replica put of it and the store has not placed yet. */
+  puts: number;
   clock: OffsetEstimator;
   status: Status | undefined;
   statusMs: number;
@@ -158,6 +162,8 @@ function make(from: Omit<Hello, 'counters'> | StoredLife, known: Known): Life {
     producers: known.producers,
     lastSeenMs: known.nowMs,
     streams: 0,
+    elsewhere: undefined,
+    puts: 0,
     clock: new OffsetEstimator(),
     status: undefined,
     statusMs: known.nowMs,
@@ -275,6 +281,9 @@ export function toStored(life: Life): StoredLife {
     addresses: life.addresses.map(address => ({ ...address })),
   };
 }
+
+/** Whether some replica of the collector has a stream of it. */
+export const isConnected = (life: Life): boolean => life.streams > 0 || life.elsewhere !== undefined;
 
 /** A stored life is given a full lease from now on: whether it still lives, its proxy will say. */
 export function fromStored(stored: StoredLife, nowMs: number): Life {

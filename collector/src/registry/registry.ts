@@ -12,12 +12,14 @@ import { highest, type Told } from '../ingest/totals.js';
 import type { StoredLife } from '../store/store.js';
 import { AddressBook } from './address-book.js';
 import { canonicalIp, sameNetwork, whoHad, type WhoHadAnswer } from './addresses.js';
+import type { ClockOffset } from './clock-offset.js';
 import { Expected, type Callee } from './expected.js';
 import {
   eventsLostMax,
   fromStored,
   GONE_MS,
   identityOf,
+  isConnected,
   JOBS_MAX,
   newLife,
   PROGRESS_MS,
@@ -47,6 +49,12 @@ export interface Arrival {
   readonly told: Told | undefined;
 }
 
+/** A life from the store; `before`: what was known of it. */
+export interface Restored {
+  readonly before: (Told & { readonly endedUs: number | undefined }) | undefined;
+  readonly now: Life;
+}
+
 /** How long a refused proxy should wait when the registry is full, ms. */
 const FULL_RETRY_MS = 60_000;
 
@@ -56,7 +64,20 @@ const BOOT_BEFORE_MS_MAX = 30 * 24 * 3_600_000;
 interface RegistryEvents {
   /** A life appeared, changed what it shows, or ended. */
   changed: [Life];
+  /** Here: what another replica ended is only `changed`. */
   ended: [Life];
+  /** Given up too early, by this replica or another: it has not ended after all. */
+  revived: [Life];
+}
+
+/** What another replica hears of a life. Ages in ms. */
+export interface HeardElsewhere {
+  readonly replica: string;
+  readonly connected: boolean;
+  readonly ageMs: number;
+  readonly clock: ClockOffset;
+  readonly status?: { readonly value: Status; readonly ageMs: number };
+  readonly jobs: readonly { readonly progress: Progress; readonly ageMs: number }[];
 }
 
 export class Registry extends EventEmitter<RegistryEvents> {
@@ -77,6 +98,8 @@ export class Registry extends EventEmitter<RegistryEvents> {
   readonly expected = new Expected();
   livesUnclean = 0;
   livesEvicted = 0;
+  /** Whether this replica lets the lease of a life run out: of several, one does. */
+  mayEnd: (life: Life) => boolean = () => true;
 
   constructor(private readonly options: RegistryOptions) {
     super();
@@ -123,7 +146,10 @@ export class Registry extends EventEmitter<RegistryEvents> {
   heard(life: Life, sentUnixUs: number): void {
     const nowUs = this.clock.nowUs();
     // It was cut off, or took turns with another process of the same proxy: it has not ended after all.
-    if (life.endedUs !== undefined && !life.clean) this.revive(life);
+    if (life.endedUs !== undefined && !life.clean) {
+      this.revive(life);
+      this.emit('revived', life);
+    }
     life.lastSeenUs = nowUs;
     life.lastSeenMs = this.clock.monotonicMs();
     if (sentUnixUs !== 0) life.clock.add(sentUnixUs, nowUs, life.lastSeenMs);
@@ -138,12 +164,40 @@ export class Registry extends EventEmitter<RegistryEvents> {
 
   progress(life: Life, progress: readonly Progress[]): void {
     const heardMs = this.clock.monotonicMs();
-    for (const one of progress) {
-      life.jobs.delete(one.job);
-      life.jobs.set(one.job, { progress: one, heardMs });
-      if (life.jobs.size > JOBS_MAX) life.jobs.delete(life.jobs.keys().next().value!);
-    }
+    for (const one of progress) this.job(life, one, heardMs);
     if (progress.length > 0) this.emit('changed', life);
+  }
+
+  private job(life: Life, progress: Progress, heardMs: number): void {
+    if ((life.jobs.get(progress.job)?.heardMs ?? 0) > heardMs) return;
+    life.jobs.delete(progress.job);
+    life.jobs.set(progress.job, { progress, heardMs });
+    if (life.jobs.size > JOBS_MAX) life.jobs.delete(life.jobs.keys().next().value!);
+  }
+
+  /** Another replica heard of a life. Whether it ended and came back is in the log, not here. */
+  heardElsewhere(life: Life, heard: HeardElsewhere): void {
+    const nowMs = this.clock.monotonicMs();
+    const { replica, connected, ageMs, status, jobs } = heard;
+    if (connected) life.elsewhere = replica;
+    else if (life.elsewhere === replica) life.elsewhere = undefined;
+    const isNews = nowMs - ageMs > life.lastSeenMs;
+    life.lastSeenMs = Math.max(life.lastSeenMs, nowMs - ageMs);
+    life.lastSeenUs = Math.max(life.lastSeenUs, this.clock.nowUs() - ageMs * 1000);
+    // What is heard here is nearer than what others tell.
+    if (life.streams === 0 && isNews) life.clock.told(heard.clock);
+    if (status !== undefined && nowMs - status.ageMs >= life.statusMs) {
+      life.status = status.value;
+      life.statusMs = nowMs - status.ageMs;
+    }
+    for (const { progress, ageMs: jobAgeMs } of jobs) this.job(life, progress, nowMs - jobAgeMs);
+    life.shown = this.stateOf(life);
+    this.emit('changed', life);
+  }
+
+  /** A replica is gone: nobody has a stream of what it had. */
+  leftElsewhere(replica: string): void {
+    for (const life of this.active) if (life.elsewhere === replica) life.elsewhere = undefined;
   }
 
   lost(life: Life, loss: Loss): void {
@@ -165,7 +219,8 @@ export class Registry extends EventEmitter<RegistryEvents> {
   tick(): void {
     const nowMs = this.clock.monotonicMs();
     for (const life of this.active) {
-      if (nowMs - life.lastSeenMs > GONE_MS) this.end(life, false, life.lastSeenUs + GONE_MS * 1000);
+      if (nowMs - life.lastSeenMs > GONE_MS && this.mayEnd(life))
+        this.end(life, false, life.lastSeenUs + GONE_MS * 1000);
       else this.show(life);
     }
     this.evict();
@@ -230,6 +285,12 @@ export class Registry extends EventEmitter<RegistryEvents> {
     );
   }
 
+  /** Jobs as they came, with how long ago that was. */
+  jobsHeard(life: Life): { progress: Progress; ageMs: number }[] {
+    const nowMs = this.clock.monotonicMs();
+    return [...life.jobs.values()].map(({ progress, heardMs }) => ({ progress, ageMs: Math.round(nowMs - heardMs) }));
+  }
+
   /** Jobs, those with the latest news first. `all`: also those without news for longer than PROGRESS_MS. */
   jobs(life: Life, all: boolean): { progress: Progress; ageMs: number }[] {
     const nowMs = this.clock.monotonicMs();
@@ -240,24 +301,39 @@ export class Registry extends EventEmitter<RegistryEvents> {
   }
 
   /**
-   * A life from the store. The latest of a CUID wins, but for its totals: the store gives back the
-   * batches as well, and those that came since have been added here. Returns what it takes the place of.
+   * A life from the store, put before a restart or by another replica. The latest of a CUID wins, but for its
+   * totals: the store gives back the batches as well, and those that came since have been added here. A life that is
+   * known stays the object it is, since sessions hold it.
    */
-  restore(stored: StoredLife): { readonly before: Life | undefined; readonly now: Life } {
+  restore(stored: StoredLife): Restored {
     const names = [stored.cuid, ...stored.cuidAliases];
-    const before = names.map(name => this.find(name)).find(life => life?.proxyId === stored.proxyId);
+    const known = names.map(name => this.find(name)).find(life => life?.proxyId === stored.proxyId);
+    const before = known === undefined ? undefined : { ...toldBy(known), endedUs: known.endedUs };
+    // What this replica has put and the store has not placed yet comes after, and replaces it everywhere.
+    if (known !== undefined && known.puts > 0) return { before, now: known };
     const life = fromStored(stored, this.clock.monotonicMs());
-    if (before !== undefined) {
-      const { events, calls, reportsLost, eventsLost } = before;
-      Object.assign(life, { events, calls, reportsLost, eventsLost });
-      this.remove(before);
-    }
-    if (life.endedUs === undefined) this.active.add(life);
-    else this.ended.add(life);
-    for (const span of [...life.addresses]) this.addresses.add(life, span);
-    this.firstUs = Math.min(this.firstUs, life.firstSeenUs);
-    this.index(life);
-    return { before, now: life };
+    const now = known === undefined ? life : this.merged(known, life);
+    if (now.endedUs === undefined) this.active.add(now);
+    else this.ended.add(now);
+    for (const span of [...now.addresses]) this.addresses.add(now, span);
+    this.firstUs = Math.min(this.firstUs, now.firstSeenUs);
+    this.index(now);
+    const { cluster, service } = now;
+    this.expected.reported({ cluster, service, names, ip: now.addresses.at(-1)?.ip ?? '' });
+    this.emit('changed', now);
+    return { before, now };
+  }
+
+  /** What a known life is, taken over from what was stored; what it does, and its totals, stay. */
+  private merged(known: Life, stored: Life): Life {
+    const { streams, lastSeenUs, producers } = known;
+    this.remove(known);
+    const { transport, addresses, firstSeenUs, endedUs, clean, eventsLostMax, shown, lastSeenMs } = stored;
+    Object.assign(known, identityOf(stored), { transport, addresses, firstSeenUs, endedUs, clean, eventsLostMax });
+    Object.assign(known, { shown, lastSeenMs, producers: stored.producers });
+    known.lastSeenUs = Math.max(lastSeenUs, stored.lastSeenUs);
+    if (streams > 0) for (const producer of producers) known.producers.add(producer);
+    return known;
   }
 
   /** The life that a hello continues: by CUID, else by one of its aliases. */
@@ -266,7 +342,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
       const life = this.find(cuid);
       if (life === undefined) continue;
       if (life.proxyId === hello.proxyId) return life;
-      if (life.streams > 0) throw new InvalidArgument('hello.cuid', cuid, `a CUID that ${life.proxyId} does not use`);
+      if (isConnected(life)) throw new InvalidArgument('hello.cuid', cuid, `a CUID that ${life.proxyId} does not use`);
       if (cuid === hello.cuid) return life;
     }
     return undefined;
@@ -323,7 +399,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
    * message, stays unless it listened on the same port.
    */
   private replaces(ports: readonly number[], other: Life, otherPorts: readonly number[]): boolean {
-    const heard = other.transport === 'unary' ? this.stateOf(other) === 'INSTANCE_STATE_LIVE' : other.streams > 0;
+    const heard = other.transport === 'unary' ? this.stateOf(other) === 'INSTANCE_STATE_LIVE' : isConnected(other);
     return !heard || ports.some(port => otherPorts.includes(port));
   }
 

@@ -6,14 +6,15 @@
 
 import type { Clock } from '../clock.js';
 import { lowWord, outcomeOf, ROW_FLAG, type EventColumns } from '../ingest/columns.js';
-import type { Hello, Report } from '../ingest/report.js';
+import type { Origin } from '../ingest/apply.js';
+import type { Hello, InFlight, Report } from '../ingest/report.js';
 import type { RollbackPort } from '../ingest/rollback-port.js';
 import { instanceRef } from '../ingest/apply.js';
 import type { Logger } from '../log.js';
 import { serviceOfHost } from '../registry/counts.js';
 import type { Life } from '../registry/life.js';
 import type { Registry } from '../registry/registry.js';
-import { hexOfId, idOfHex } from '../transactions/ids.js';
+import { hexOfId, idOfHex, type Id } from '../transactions/ids.js';
 import type { Transactions } from '../transactions/index.js';
 import { OUTCOME } from '../transactions/transaction.js';
 import { idsOf, scan, type Account, type Ids } from './accounts.js';
@@ -23,8 +24,9 @@ import { flushOf, type Directive } from './directives.js';
 import { Late } from './late.js';
 import type { Learner } from './learner.js';
 import { Ledger } from './ledger.js';
+import { mergeStep } from './merge.js';
 import { MeshDown } from './mesh-down.js';
-import { effectiveMode } from './modes.js';
+import { effectiveMode, type Kill, type Override } from './modes.js';
 import { Pace } from './pace.js';
 import { Plans } from './plans.js';
 import { decide, withScopes } from './policy.js';
@@ -32,9 +34,12 @@ import type { PolicySource } from './policy-source.js';
 import { Proxies } from './proxies.js';
 import { recordOf } from './record.js';
 import { stepName } from './sample.js';
-import type { RollbackEntry } from './store-entries.js';
+import type { StepRecord } from './signals.js';
+import { ALONE, type Peers } from './peers.js';
+import type { PutRollback } from '../store/store.js';
+import type { RollbackEntry, StoredAck } from './store-entries.js';
 import { Told } from './told.js';
-import { isEnforced, Verdicts, type VerdictRecord } from './verdicts.js';
+import { isEnforced, namesOf, Verdicts, type VerdictRecord } from './verdicts.js';
 import type { View } from './view.js';
 import { Watchers, type Delivery } from './watchers.js';
 
@@ -46,7 +51,7 @@ export interface RollbackParts {
   readonly policy: PolicySource;
   readonly log: Logger;
   /** Keeps entries; settles when they are as durable as they will be. */
-  readonly put: (entries: readonly RollbackEntry[]) => Promise<unknown>;
+  readonly put: (entries: readonly RollbackEntry[]) => Promise<PutRollback>;
   /** Told of verdicts that changed here. */
   readonly changed?: (records: Iterable<VerdictRecord>) => void;
   /** Told how long it took from the end of a failed call until a directive was in force, s. */
@@ -67,6 +72,13 @@ const EVALUATIONS_PER_SECOND = 2000;
 const VERDICTS_PER_SECOND = 300;
 const ASKS_PER_SECOND = 300;
 const TOO_MANY = 'too many at once';
+const STALE = 'the store is stale';
+
+/** Verdicts in force or open that are written down again when a replica has gone, at most. */
+const TAKEN_OVER_MAX = 1000;
+
+/** No id. */
+const NONE: Id = [0, 0, 0, 0];
 
 /** Proxies asked for what they have not told yet, at most. */
 const ASKED_MAX = 64;
@@ -85,6 +97,12 @@ export class Rollback implements RollbackPort {
   private readonly wanted = new Map<string, { ids: Ids; untilMs: number }>();
   /** False while the store gives back what it kept: nothing is decided by the past. */
   private live = false;
+  /** The other replicas; set once they are there. */
+  peers: Peers = ALONE;
+  /** Transactions on which a verdict is on its way into the store, by their names. */
+  private readonly proposed = new Set<string>();
+  /** Verdicts of this replica that were void, because another one was first. */
+  claimsLost = 0;
   /** Decisions not made, by reason. */
   readonly abstained = new Map<string, number>();
   private readonly evaluations = new Pace(EVALUATIONS_PER_SECOND);
@@ -94,10 +112,12 @@ export class Rollback implements RollbackPort {
   constructor(readonly parts: RollbackParts) {
     const { clock, registry, log, policy, learner, put, changed } = parts;
     this.ledger = new Ledger(clock.nowUs());
-    this.archive = new Archive({ clock, log, ledger: this.ledger, put, ...(changed === undefined ? {} : { changed }) });
+    const peers = (): Peers => this.peers;
+    const told = changed === undefined ? {} : { changed };
+    this.archive = new Archive({ clock, log, ledger: this.ledger, put, peers, ...told });
     this.proxies = new Proxies(() => clock.nowUs());
     const findLife = (cuid: string): Life | undefined => (cuid === '' ? undefined : registry.find(cuid));
-    this.watchers = new Watchers(this.proxies, findLife, parts.callbackBody);
+    this.watchers = new Watchers(this.proxies, findLife, parts.callbackBody, peers);
     this.plans = new Plans({
       clock,
       log,
@@ -105,6 +125,7 @@ export class Rollback implements RollbackPort {
       controls: this.controls,
       archive: this.archive,
       watchers: this.watchers,
+      peers,
     });
     this.told = new Told(clock, this.proxies);
     const { controls, proxies } = this;
@@ -130,7 +151,7 @@ export class Rollback implements RollbackPort {
     return this.proxies.take(life);
   }
 
-  rows(life: Life, columns: EventColumns): void {
+  rows(life: Life, columns: EventColumns, origin: Origin): void {
     const { policy } = this.parts.policy;
     const declined = policy.declined.http.size + policy.declined.grpc.size > 0;
     const seen = scan(columns, declined, word => this.late.has(word));
@@ -139,7 +160,8 @@ export class Rollback implements RollbackPort {
     for (const [peer, { calls, failures }] of seen.calls) {
       this.down.note(life, columns.strings[peer]!, calls, failures);
     }
-    for (const ids of seen.failing.values()) this.evaluate(ids);
+    // What fails is judged where it came in; what becomes of a verdict every replica sees by itself.
+    if (origin === 'own') for (const ids of seen.failing.values()) this.evaluate(ids);
     for (const row of seen.entries) {
       const { verdicts } = this;
       const known = verdicts.mayHave(lowWord(columns.keyLo, row)) || verdicts.mayHave(lowWord(columns.requestLo, row));
@@ -149,12 +171,7 @@ export class Rollback implements RollbackPort {
   }
 
   report(life: Life, { began, directiveAcks, signalResults }: Report): void {
-    if (began.length > 0) this.parts.transactions.began(instanceRef(life), began);
-    for (const item of began) {
-      const ids = { key: idOfHex(item.keyHi + item.keyLo), request: idOfHex(item.requestHi + item.requestLo) };
-      if (this.wanted.has(hexOfId(ids.key)) || this.wanted.has(hexOfId(ids.request))) this.evaluate(ids);
-      if (this.late.has(ids.key[3]) || this.late.has(ids.request[3])) this.moved(ids);
-    }
+    this.began(life, began);
     const nowUs = this.parts.clock.nowUs();
     for (const { version, heldUs } of directiveAcks) {
       const seconds = this.told.latency(version, nowUs - heldUs);
@@ -163,7 +180,19 @@ export class Rollback implements RollbackPort {
     for (const { id, status } of signalResults) {
       const found = this.plans.find(id);
       // Only the service that was asked may say that it has undone its step.
-      if (found?.step.service === life.service && status >= 200 && status < 300) this.plans.acknowledge(id, life.cuid);
+      const undone = found?.step.service === life.service && status >= 200 && status < 300;
+      if (undone) this.background(this.plans.acknowledge(id, life.cuid));
+    }
+  }
+
+  /** Requests that began, told here or at another replica. */
+  began(life: Life, items: readonly InFlight[]): void {
+    if (items.length === 0) return;
+    this.parts.transactions.began(instanceRef(life), items);
+    for (const item of items) {
+      const ids = { key: idOfHex(item.keyHi + item.keyLo), request: idOfHex(item.requestHi + item.requestLo) };
+      if (this.wanted.has(hexOfId(ids.key)) || this.wanted.has(hexOfId(ids.request))) this.evaluate(ids);
+      if (this.late.has(ids.key[3]) || this.late.has(ids.request[3])) this.moved(ids);
     }
   }
 
@@ -172,12 +201,14 @@ export class Rollback implements RollbackPort {
     const { clock, policy } = this.parts;
     const nowMs = clock.monotonicMs();
     if (policy.look(nowUs, nowMs)) {
-      this.archive.audit('policy', '', '', policy.path, 'in force');
+      // Each replica has a file of its own, with the same policy: one of them notes that it changed.
+      if (this.peers.owns('policy')) this.archive.audit('policy', '', '', policy.path, 'in force');
       // What was decided by another policy is let go: what holds now decides what comes.
       this.endWithin('mesh', 'another policy');
       this.told.clearAll();
     }
-    for (const scope of this.controls.expire(nowUs)) this.archive.keep({ type: 'override', id: scope, value: null });
+    // Nothing is written down: what is read again later expires again, and a newer one is not wiped out.
+    this.controls.expire(nowUs);
     for (const record of this.told.expired()) this.end(record, 'ttl');
     for (const [name, { untilMs }] of this.wanted) if (nowMs >= untilMs) this.wanted.delete(name);
     this.late.expire(nowUs);
@@ -203,23 +234,136 @@ export class Rollback implements RollbackPort {
     return this.told.size;
   }
 
-  /** Makes a verdict take effect: recorded first, then told. */
-  issue(record: VerdictRecord, view: View): void {
-    const { clock } = this.parts;
-    this.verdicts.put(record);
+  /**
+   * Makes a verdict take effect. Alone, this replica tells it at once, while it is being recorded. One of several
+   * records it first: of verdicts on one transaction the first in the log stands, and only that is told.
+   *
+   * @returns the verdict that stands, stored
+   */
+  async propose(record: VerdictRecord, view: View): Promise<VerdictRecord> {
+    if (!this.peers.shared) {
+      this.issue(record, view);
+      await this.archive.claim(record);
+      return record;
+    }
+    const names = [...namesOf(record)];
+    for (const name of names) this.proposed.add(name);
+    try {
+      // The one that drives it may have been faster: then it was adopted like that of another replica.
+      if (!(await this.archive.claim(record))) this.claimsLost += 1;
+      else if (this.verdicts.get(record.id) === undefined) this.issue(record, view);
+    } finally {
+      for (const name of names) this.proposed.delete(name);
+    }
+    return this.verdicts.of(record.key) ?? record;
+  }
+
+  private issue(record: VerdictRecord, view: View): void {
     this.ledger.verdict(record);
-    this.parts.transactions.setDoomed(idOfHex(record.key), true);
-    this.told.tell(record, view);
-    this.late.add(record, clock.nowUs());
-    this.plans.update(record, view);
+    this.begins(record, view);
+    // While it was being recorded, more of it may have come.
+    this.plans.update(record, this.peers.shared ? (this.viewOf(record) ?? view) : view);
     this.plans.track(record);
     this.askProxies(record, this.pathOf(view));
     this.archive.keepVerdict(record);
+    this.catchUp(record);
     // A line of the log takes as long as all that was done up to here.
     setImmediate(() => {
       const { id, kind, service, operation, mode, reason, heldOut, proxies } = record;
       this.parts.log.info({ id, kind, service, operation, mode, reason, heldOut, proxies }, 'a transaction is doomed');
     });
+  }
+
+  /** A verdict of another replica, or of the time before a restart. */
+  adopt(record: VerdictRecord): void {
+    const nowUs = this.parts.clock.nowUs();
+    if (!this.live || record.endedUs !== undefined || nowUs >= record.decidedUs + record.ttlMs * 1000) {
+      this.verdicts.put(record);
+      this.late.add(record, record.decidedUs);
+      return this.plans.track(record);
+    }
+    const view = this.viewOf(record);
+    this.begins(record, view);
+    if (view !== undefined) this.plans.update(record, view);
+    this.plans.track(record);
+    this.archive.keepVerdict(record);
+    // The proxies connected here may know what its plan lacks.
+    if (view !== undefined) this.askProxies(record, this.pathOf(view), false);
+    this.catchUp(record);
+  }
+
+  /** It is on record: the transaction shows it, and the proxies connected here are told. */
+  private begins(record: VerdictRecord, view: View | undefined): void {
+    const { clock, transactions } = this.parts;
+    this.verdicts.put(record);
+    transactions.setDoomed(idOfHex(record.key), true);
+    const leftMs = record.ttlMs - (clock.nowUs() - record.decidedUs) / 1000;
+    const ttlMs = Math.round(Math.min(record.ttlMs, Math.max(1, leftMs)));
+    const told = this.told.tell(record, view, ttlMs);
+    this.told.count(record.id, this.peers.id, told);
+    this.peers.told(record.id, told);
+    this.late.add(record, clock.nowUs());
+  }
+
+  /** What was heard of a transaction before its verdict was known here. */
+  private catchUp(record: VerdictRecord): void {
+    if (!this.peers.shared) return;
+    const view = this.viewOf(record);
+    const entry = view?.entries === 1 ? view.steps.find(step => step.entry) : undefined;
+    if (view !== undefined && view.entries > 1) this.end(record, 'second entry');
+    else if (entry?.ended === true) this.judged(record, entry.outcome);
+    else if (this.modeOf(record) !== 'enforce' && record.mode === 'enforce') this.end(record, 'overridden');
+  }
+
+  private viewOf({ key, requests }: VerdictRecord): View | undefined {
+    return this.parts.transactions.view(idOfHex(key), requests[0] === undefined ? NONE : idOfHex(requests[0]));
+  }
+
+  /** A replica has told so many proxies of a verdict. */
+  toldElsewhere(id: string, replica: string, proxies: number): void {
+    this.told.count(id, replica, proxies);
+  }
+
+  /** A step was told by the replica that tells this plan's. False: the verdict or the step is not known here yet. */
+  deliveredElsewhere(id: string, told: StepRecord, sequence: number, target: string): boolean {
+    const record = this.verdicts.get(id);
+    const step = record?.steps.find(one => one.eventId === told.eventId);
+    if (record === undefined || step === undefined) return false;
+    mergeStep(step, told);
+    this.watchers.deliverHere({ record, step, sequence }, target, this.parts.clock.nowUs());
+    return true;
+  }
+
+  /** More became known of a verdict at another replica. */
+  advanced(record: VerdictRecord): void {
+    const { endedUs, endReason } = record;
+    if (this.live && endedUs !== undefined && this.told.end(record, endReason === 'ttl')) {
+      this.parts.transactions.setDoomed(idOfHex(record.key), false);
+    }
+    this.plans.track(record);
+  }
+
+  overridden(scope: string, value: Override | undefined): void {
+    this.controls.override(scope, value);
+    if (this.live && value !== undefined && value.mode !== 'enforce') this.endWithin(scope, 'overridden');
+  }
+
+  switched(scope: string, value: Kill | undefined): void {
+    this.controls.kill(scope, value);
+    if (this.live && value !== undefined) this.killed(scope);
+  }
+
+  acknowledged(ack: StoredAck): void {
+    this.plans.acknowledged(ack);
+  }
+
+  /** Others have gone or come: what falls to this replica now, it writes down as it knows it. */
+  tookOver(): void {
+    if (!this.peers.shared) return;
+    let left = TAKEN_OVER_MAX;
+    for (const record of new Set([...this.told.records(), ...this.plans.all])) {
+      if (left-- > 0) this.archive.keepVerdict(record);
+    }
   }
 
   /** Ends what filters hold of a verdict, if it is in force. */
@@ -243,9 +387,20 @@ export class Rollback implements RollbackPort {
   }
 
   private isOff(service: string): boolean {
+    return this.modeOf({ kind: '', service }) === 'off';
+  }
+
+  private modeOf({ kind, service }: Pick<VerdictRecord, 'kind' | 'service'>): string {
     const { policy, clock } = this.parts;
     const all = withScopes(policy.policy, this.controls);
-    return effectiveMode(policy.policy.mode, all, { kind: '', service, caller: '' }, clock.nowUs()) === 'off';
+    return effectiveMode(policy.policy.mode, all, { kind, service, caller: '' }, clock.nowUs());
+  }
+
+  /** Work that nobody waits for. Its failures belong in the log. */
+  private background(work: Promise<unknown>): void {
+    work.catch((error: unknown) => {
+      this.parts.log.error({ err: error }, 'the store refused what rollback told it');
+    });
   }
 
   /** A verdict goes out of memory, and with it all that hangs on it. */
@@ -257,6 +412,7 @@ export class Rollback implements RollbackPort {
 
   private evaluate(ids: Ids): void {
     const { transactions, learner, policy, clock } = this.parts;
+    if (!this.peers.isFresh()) return this.abstain(STALE);
     if (!this.evaluations.take(clock.monotonicMs())) return this.abstain(TOO_MANY);
     const view = transactions.view(ids.key, ids.request);
     if (view === undefined || this.verdictOf(view) !== undefined) return;
@@ -265,7 +421,9 @@ export class Rollback implements RollbackPort {
     if (decision.verdict !== undefined) {
       if (!this.verdictPace.take(clock.monotonicMs())) return this.abstain(TOO_MANY);
       this.forgetWanted(ids);
-      this.issue(recordOf(decision.verdict, view, policy.policy.ttlMs, nowUs), view);
+      const record = recordOf(decision.verdict, view, policy.policy.ttlMs, nowUs, this.peers.id);
+      if (!this.peers.shared) return this.issue(record, view);
+      if (![...namesOf(record)].some(name => this.proposed.has(name))) this.background(this.propose(record, view));
       return;
     }
     this.abstain(decision.why);
@@ -297,10 +455,21 @@ export class Rollback implements RollbackPort {
     this.abstained.set(why, (this.abstained.get(why) ?? 0) + 1);
   }
 
-  private askProxies(ids: Pick<VerdictRecord, 'keys' | 'requests'>, services: Iterable<string>): void {
+  private askProxies(
+    ids: Pick<VerdictRecord, 'keys' | 'requests'>,
+    services: Iterable<string>,
+    everywhere = true,
+  ): void {
     if (!this.asks.take(this.parts.clock.monotonicMs())) return;
+    const named = [...new Set(services)];
+    if (everywhere) this.peers.ask(ids, named);
+    this.flush(ids, named);
+  }
+
+  /** Asks the proxies connected here. */
+  flush(ids: Pick<VerdictRecord, 'keys' | 'requests'>, services: readonly string[]): void {
     let asked = 0;
-    for (const service of new Set(services)) {
+    for (const service of services) {
       for (const life of this.proxies.of(service)) {
         if (asked++ >= ASKED_MAX) return;
         this.proxies.send(life, flushOf(ids, this.proxies.version()));
@@ -331,17 +500,20 @@ export class Rollback implements RollbackPort {
     if (record === undefined || record.succeeded !== undefined) return;
     // Of two requests under one id nobody knows which one failed.
     if ((this.parts.transactions.view(key, request)?.entries ?? 0) > 1) return this.end(record, 'second entry');
-    const outcome = outcomeOf(columns.flags[row]!);
+    this.judged(record, outcomeOf(columns.flags[row]!));
+  }
+
+  /** How its entry ended says whether a verdict was right. */
+  private judged(record: VerdictRecord, outcome: number): void {
+    if (record.succeeded !== undefined) return;
     this.end(record, 'entry ended');
     // The caller has left: whether the application succeeds, nobody says.
     if (outcome === OUTCOME.CANCELLED || outcome === 0) return;
     record.succeeded = outcome === OUTCOME.OK;
     if (record.succeeded) {
       this.ledger.wrong(record);
-      this.parts.log.warn(
-        { id: record.id, key: record.key, kind: record.kind },
-        'a verdict was wrong: the transaction succeeded',
-      );
+      const { id, key, kind } = record;
+      this.parts.log.warn({ id, key, kind }, 'a verdict was wrong: the transaction succeeded');
     }
     this.plans.track(record);
     this.archive.keepVerdict(record);

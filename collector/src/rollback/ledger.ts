@@ -55,6 +55,11 @@ export class Ledger {
     return this.sinceUs;
   }
 
+  /** Another replica, which has read the same log, knows of more. */
+  reaches(sinceUs: number): void {
+    this.sinceUs = Math.min(this.sinceUs, sinceUs);
+  }
+
   verdict(record: VerdictRecord): void {
     const line = this.line(record);
     line.verdicts += 1;

@@ -39,8 +39,8 @@ export async function trigger(rollback: Rollback, request: TriggerRequest): Prom
     rollback.plans.update(record, view);
     return { verdict: verdictMessage(record), plan: planMessage(record), dryRun: true };
   }
-  rollback.issue(record, view);
-  await rollback.archive.store({ type: 'verdict', id: record.id, value: record });
+  const stands = await rollback.propose(record, view);
+  if (stands.id !== record.id) return { verdict: verdictMessage(stands), plan: planMessage(stands), dryRun: false };
   rollback.archive.audit('trigger', actor, reason, view.key, `mode ${record.mode}, ${record.proxies} proxies told`);
   return { verdict: verdictMessage(record), plan: planMessage(record), dryRun: false };
 }
@@ -58,7 +58,7 @@ function triggeredRecord(rollback: Rollback, view: View, policy: Policy, reason:
       ? []
       : stats.forward(stepName(first)).filter(({ edge }) => mayRefuse(edge, inForce, policy, all, view.kind, nowUs));
   return {
-    ...emptyRecord(view, nowUs, policy.ttlMs),
+    ...emptyRecord(view, nowUs, policy.ttlMs, rollback.peers.id),
     mode: inForce,
     operatorReason: reason,
     evidence: [`mode=${inForce}`, ...(unfit === '' ? [] : [`nothing_refused=${unfit}`])],
@@ -94,8 +94,7 @@ export async function ack(
     const { record, step: shown } = known;
     return { step: stepMessage(shown, record.steps.indexOf(shown) + 1), first: shown.state !== 'done' };
   }
-  const { record, step: acknowledged, first } = rollback.plans.acknowledge(signal, by, reason, actor)!;
-  if (first) await rollback.archive.store({ type: 'verdict', id: record.id, value: record });
+  const { record, step: acknowledged, first } = (await rollback.plans.acknowledge(signal, by, reason, actor))!;
   return { step: stepMessage(acknowledged, record.steps.indexOf(acknowledged) + 1), first };
 }
 
@@ -147,7 +146,9 @@ export async function kill(rollback: Rollback, request: KillRequest): Promise<ob
   const value = lift ? before! : { scope, sinceUs: rollback.parts.clock.nowUs(), reason, actor };
   if (dryRun) return { kill: killMessage(value), dryRun, proxies: 0 };
   rollback.controls.kill(scope, lift ? undefined : value);
-  const proxies = lift ? 0 : rollback.killed(scope);
+  // Others tell theirs when they read of it.
+  const elsewhere = scope === 'mesh' ? rollback.peers.proxiesElsewhere() : 0;
+  const proxies = lift ? 0 : rollback.killed(scope) + elsewhere;
   await rollback.archive.store({ type: 'kill', id: scope, value: lift ? null : value });
   rollback.archive.audit(
     lift ? 'lift' : 'kill',

@@ -6,9 +6,11 @@ import type { Archive } from './archive.js';
 import { effectiveMode, type Controls } from './modes.js';
 import { planOf } from './plan.js';
 import { withScopes } from './policy.js';
+import type { Peers } from './peers.js';
 import type { PolicySource } from './policy-source.js';
 import { stepName } from './sample.js';
 import { acknowledge, dueSteps, expireSteps, isOpen, isUnjudged, updatePlan, type StepRecord } from './signals.js';
+import type { StoredAck } from './store-entries.js';
 import { isEnforced, type VerdictRecord } from './verdicts.js';
 import type { View } from './view.js';
 import type { Watchers } from './watchers.js';
@@ -23,6 +25,7 @@ export interface PlansParts {
   readonly controls: Controls;
   readonly archive: Archive;
   readonly watchers: Watchers;
+  readonly peers: () => Peers;
 }
 
 export interface Found {
@@ -78,24 +81,48 @@ export class Plans {
   }
 
   /**
+   * Someone says that a step is undone. Settles when that is stored as well as it will be.
+   *
    * @param actor who says so, for the audit
-   * @returns undefined = there is no such signal; `first`: it had not been acknowledged before
+   * @returns undefined = there is no such signal; `first`: nobody had said so before
    */
-  acknowledge(signalId: string, by: string, reason = '', actor = by): (Found & { first: boolean }) | undefined {
+  async acknowledge(
+    signalId: string,
+    by: string,
+    reason = '',
+    actor = by,
+  ): Promise<(Found & { first: boolean }) | undefined> {
     const found = this.bySignal.get(signalId);
     if (found === undefined) return undefined;
-    const { record, step } = found;
-    const first = acknowledge(step, by, this.parts.clock.nowUs());
-    if (first) {
-      this.parts.watchers.forget(step);
-      this.parts.archive.audit('ack', actor, reason, signalId, `${stepName(step)} undone`);
-      this.settle(record);
-    }
-    return { record, step, first };
+    const { archive, clock, peers } = this.parts;
+    if (found.step.state === 'done') return { ...found, first: false };
+    const ack = { signal: signalId, by, actor, reason, atUs: clock.nowUs() };
+    // Of several replicas that are told at the same time, the one that is first in the log is believed.
+    const first = !peers().shared || (await archive.acknowledge(ack));
+    if (first) this.acknowledged(ack);
+    if (first && !peers().shared) await archive.claim(found.record);
+    return { ...found, first };
+  }
+
+  /** A step is undone. False: it was already, or is not known. */
+  acknowledged({ signal, by, actor, reason, atUs }: StoredAck): boolean {
+    const found = this.bySignal.get(signal);
+    if (found === undefined) return false;
+    const { watchers, archive, peers } = this.parts;
+    const result = `${stepName(found.step)} undone`;
+    // Where acknowledgements are entries, each replica makes the same record of them, even of those that it knows
+    // already by what became of the plan.
+    const note = { id: `ack ${signal}`, atUs, action: 'ack', actor, reason, subject: signal, result } as const;
+    if (peers().shared) archive.note(note);
+    if (!acknowledge(found.step, by, atUs)) return false;
+    if (!peers().shared) archive.audit('ack', actor, reason, signal, result);
+    watchers.forget(found.step);
+    this.settle(found.record);
+    return true;
   }
 
   tick(nowUs: number): void {
-    for (const record of this.open.values()) this.signal(record, nowUs);
+    for (const record of this.open.values()) if (this.drives(record)) this.signal(record, nowUs);
   }
 
   private replan(record: VerdictRecord, view: View): boolean {
@@ -122,7 +149,13 @@ export class Plans {
     this.track(record);
     this.parts.archive.keepVerdict(record);
     // What has to be undone next need not wait for the tick.
-    if (this.open.has(record.id)) this.signal(record, this.parts.clock.nowUs());
+    if (this.open.has(record.id) && this.drives(record)) this.signal(record, this.parts.clock.nowUs());
+  }
+
+  /** One replica tells of a plan, and none that does not know what the others know. */
+  private drives({ id }: VerdictRecord): boolean {
+    const peers = this.parts.peers();
+    return peers.isFresh() && peers.owns(id);
   }
 
   private signal(record: VerdictRecord, nowUs: number): void {

@@ -87,6 +87,19 @@ export class Proxies {
     return this.proxies.keys();
   }
 
+  get size(): number {
+    return this.proxies.size;
+  }
+
+  get highestVersion(): number {
+    return this.lastVersion;
+  }
+
+  /** Another replica has given this one: a proxy that comes from there takes nothing older. */
+  raise(version: number): void {
+    this.lastVersion = Math.max(this.lastVersion, version);
+  }
+
   /** Decimal; above all that were given before. */
   version(): string {
     this.lastVersion = Math.max(this.lastVersion + 1, this.nowUs());

@@ -8,11 +8,12 @@ import { nothingSaved, type ForwardRecord, type VerdictRecord } from './verdicts
 import type { ForwardEdge } from './kind-stats.js';
 import type { View } from './view.js';
 
-export function recordOf(verdict: Verdict, view: View, ttlMs: number, nowUs: number): VerdictRecord {
+/** @param by the replica that decides: two that decide at the same moment make two verdicts, of which one stands */
+export function recordOf(verdict: Verdict, view: View, ttlMs: number, nowUs: number, by = ''): VerdictRecord {
   const { reason, chain, mode, heldOut, forward, budgetRatio, budgetMin, evidence } = verdict;
   const { service, operation, eventId } = chain.step;
   return {
-    ...emptyRecord(view, nowUs, ttlMs),
+    ...emptyRecord(view, nowUs, ttlMs, by),
     reason,
     service,
     operation,
@@ -27,9 +28,9 @@ export function recordOf(verdict: Verdict, view: View, ttlMs: number, nowUs: num
 }
 
 /** By hand: nothing of a failed step is known. */
-export function emptyRecord(view: View, nowUs: number, ttlMs: number): VerdictRecord {
+export function emptyRecord(view: View, nowUs: number, ttlMs: number, by = ''): VerdictRecord {
   return {
-    id: fnvHex(`${view.key}\n${nowUs}`),
+    id: fnvHex(`${view.key}\n${nowUs}${by}`),
     key: view.key,
     keys: [...new Set([view.key, ...view.keys.map(hexOfId)])],
     requests: view.requests.map(hexOfId),

@@ -10,8 +10,19 @@ import type { VerdictRecord } from './verdicts.js';
  */
 export type RollbackEntry = EntryValue & { readonly claims?: readonly string[] };
 
+/** An application has undone a step, or someone says so. Kept by itself only where several replicas take them. */
+export interface StoredAck {
+  readonly signal: string;
+  readonly by: string;
+  /** Who says so, for the audit. */
+  readonly actor: string;
+  readonly reason: string;
+  readonly atUs: number;
+}
+
 /** JSON-ready; `null` = gone. */
 type EntryValue =
+  | { readonly type: 'ack'; readonly id: string; readonly value: StoredAck }
   | { readonly type: 'verdict'; readonly id: string; readonly value: VerdictRecord }
   | { readonly type: 'override'; readonly id: string; readonly value: Override | null }
   | { readonly type: 'kill'; readonly id: string; readonly value: Kill | null }

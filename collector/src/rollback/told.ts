@@ -15,6 +15,8 @@ interface Active {
   readonly record: VerdictRecord;
   readonly lives: ReadonlySet<Life>;
   readonly untilMs: number;
+  /** How many proxies each replica has told. */
+  readonly byReplica: Map<string, number>;
 }
 
 export class Told {
@@ -31,25 +33,44 @@ export class Told {
     return this.active.size;
   }
 
-  /** Tells the proxies concerned, those that took part first, and notes how many there were. */
-  tell(record: VerdictRecord, view: View): void {
+  /**
+   * Tells the proxies concerned, those that took part first, and notes how many there were.
+   *
+   * @param view undefined = this replica knows nothing of the transaction
+   * @param ttlMs what is left of the record's
+   */
+  tell(record: VerdictRecord, view: View | undefined, ttlMs: number): number {
     const { proxies } = this;
-    const took = new Set(view.steps.flatMap(step => [step.callerCuid, step.cuid]));
+    const took = new Set((view?.steps ?? []).flatMap(step => [step.callerCuid, step.cuid]));
     const lives = new Set<Life>();
     for (const service of servicesOf(record)) {
       const all = [...proxies.of(service)].filter(life => proxies.isOn(life));
       for (const life of all.sort((a, b) => Number(took.has(b.cuid)) - Number(took.has(a.cuid)))) {
         const version = proxies.version();
-        const directive = doomFor(record, service, version, record.ttlMs);
+        const directive = doomFor(record, service, version, ttlMs);
         if (directive === undefined || lives.size >= TARGETS_MAX) break;
         lives.add(life);
         proxies.send(life, directive);
         this.time(version, view, record);
       }
     }
-    record.proxies = lives.size;
-    const untilMs = this.clock.monotonicMs() + record.ttlMs;
-    this.active.set(record.id, { record, lives, untilMs });
+    const untilMs = this.clock.monotonicMs() + ttlMs;
+    this.active.set(record.id, { record, lives, untilMs, byReplica: new Map() });
+    return lives.size;
+  }
+
+  /** A replica has told so many proxies. */
+  count(id: string, replica: string, proxies: number): void {
+    const active = this.active.get(id);
+    if (active === undefined) return;
+    active.byReplica.set(replica, proxies);
+    const sum = [...active.byReplica.values()].reduce((total, one) => total + one, 0);
+    active.record.proxies = Math.max(active.record.proxies, sum);
+  }
+
+  /** In force, as far as this replica has told. */
+  *records(): Generator<VerdictRecord> {
+    for (const { record } of this.active.values()) yield record;
   }
 
   /** Ends it. `known`: filters know by themselves, by its TTL. False: it was not in force. */
@@ -98,8 +119,8 @@ export class Told {
     return failedUs === undefined ? undefined : Math.max(0, inForceUs - failedUs) / 1e6;
   }
 
-  private time(version: string, view: View, { eventId, decidedUs }: VerdictRecord): void {
-    const failedUs = view.steps.find(step => step.eventId === eventId && step.call)?.endUs ?? decidedUs;
+  private time(version: string, view: View | undefined, { eventId, decidedUs }: VerdictRecord): void {
+    const failedUs = view?.steps.find(step => step.eventId === eventId && step.call)?.endUs ?? decidedUs;
     this.timed.set(version, failedUs);
     if (this.timed.size > TIMED_MAX) this.timed.delete(this.timed.keys().next().value!);
   }

@@ -143,5 +143,6 @@ export class Verdicts {
   }
 }
 
-const namesOf = ({ key, keys, requests }: VerdictRecord): Set<string> =>
+/** Names that only one verdict can have. */
+export const namesOf = ({ key, keys, requests }: VerdictRecord): Set<string> =>
   new Set([key, ...keys, ...requests.map(requestKey)]);

@@ -2,6 +2,7 @@
 
 import type { Life } from '../registry/life.js';
 import type { Directive } from './directives.js';
+import type { Peers } from './peers.js';
 import type { Proxies } from './proxies.js';
 import { addressedTo, SAME_LIFE_US, type StepRecord } from './signals.js';
 import type { VerdictRecord } from './verdicts.js';
@@ -36,6 +37,7 @@ export class Watchers {
     private readonly proxies: Proxies,
     private readonly findLife: (cuid: string) => Life | undefined,
     private readonly body: (delivery: Delivery) => Buffer,
+    private readonly peers: () => Peers,
   ) {}
 
   get size(): number {
@@ -53,15 +55,24 @@ export class Watchers {
     };
   }
 
-  /** Tells everyone who may be told of a step. */
+  /** Tells everyone who may be told of a step, here and at other replicas. */
   deliver(record: VerdictRecord, step: StepRecord, nowUs: number): void {
-    this.sequence = Math.max(this.sequence + 1, nowUs);
-    this.sequences.set(step.signalId, this.sequence);
-    const delivery = { record, step, sequence: this.sequence };
+    const delivery = { record, step, sequence: Math.max(this.sequence + 1, nowUs) };
+    const target = this.target(step, nowUs);
+    this.deliverHere(delivery, target?.cuid ?? '', nowUs);
+    this.peers().deliver(delivery, target?.cuid ?? '');
+  }
+
+  /** Tells the watchers of this replica, and the sidecar of `target` if it is connected here. */
+  deliverHere(delivery: Delivery, target: string, nowUs: number): void {
+    const { step, sequence } = delivery;
+    this.sequence = Math.max(this.sequence, sequence);
+    this.sequences.set(step.signalId, sequence);
     for (const watcher of this.byService.get(step.service) ?? []) {
       if (addressedTo(step, watcher.cuid, nowUs)) watcher.deliver(delivery);
     }
-    this.callBack(delivery, nowUs);
+    const life = target === '' ? undefined : this.findLife(target);
+    if (life !== undefined && this.proxies.takesCallbacks(life)) this.callBack(delivery, life);
   }
 
   /** The last delivery of a step that is open; 0 = it was told before this process began. */
@@ -73,25 +84,27 @@ export class Watchers {
     this.sequences.delete(signalId);
   }
 
-  /** The life that did it while it lives; after a while any of its service. */
-  private callBack(delivery: Delivery, nowUs: number): void {
-    const { step } = delivery;
-    const own = this.findLife(step.cuid);
-    const target = own !== undefined && this.proxies.takesCallbacks(own) ? own : this.other(step, nowUs);
-    if (target === undefined) return;
+  private callBack(delivery: Delivery, target: Life): void {
     const directive: Directive = {
       version: this.proxies.version(),
       ttlMs: CALLBACK_TTL_MS,
       kind: 'DIRECTIVE_KIND_SIGNAL',
-      id: step.signalId,
+      id: delivery.step.signalId,
       body: this.body(delivery),
     };
     this.proxies.send(target, directive);
   }
 
+  /** The life that did it while it lives; after a while any of its service. */
+  private target(step: StepRecord, nowUs: number): Life | undefined {
+    const own = this.findLife(step.cuid);
+    if (own !== undefined && this.proxies.takesCallbacks(own)) return own;
+    return (own === undefined ? undefined : this.peers().callbackElsewhere(own.cuid)) ?? this.other(step, nowUs);
+  }
+
   private other(step: StepRecord, nowUs: number): Life | undefined {
     if (step.cuid !== '' && nowUs < (step.signalledUs ?? nowUs) + SAME_LIFE_US) return undefined;
     for (const life of this.proxies.of(step.service)) if (this.proxies.takesCallbacks(life)) return life;
-    return undefined;
+    return this.peers().callbackOfService(step.service);
   }
 }

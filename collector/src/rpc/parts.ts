@@ -17,5 +17,7 @@ export interface ReadParts {
   /** What this call may see and change. */
   readonly permit: Permit;
   readonly countingSinceUs: () => number;
+  /** For how long (ms) what other replicas recorded has not been heard; 0 = answers are up to date. */
+  readonly staleMs: () => number;
   readonly gate: ReadGate;
 }

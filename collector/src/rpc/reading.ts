@@ -8,6 +8,7 @@ import { isPieces } from '../slices.js';
 import type { ReadParts } from './parts.js';
 import type { ReadGate } from './read-gate.js';
 import { serialized } from './serialized.js';
+import { sayStale } from './stale.js';
 
 /** What a read call answers with, in pieces if that takes long. */
 export type Answer<Q> = (parts: ReadParts, request: Q) => object | Pieces<object>;
@@ -28,7 +29,10 @@ export function reading<Q>(
     turns
       .run(bytes, () => call.cancelled)
       .then(
-        value => done(null, value),
+        value => {
+          sayStale(call, at(call).staleMs());
+          done(null, value);
+        },
         (error: unknown) => done(refused(error, call.getPath(), log)),
       );
   };

@@ -27,6 +27,7 @@ import type { ReadParts } from './parts.js';
 import { PACKAGE, reflectedDefinitions, service, SERVICES, withRawRequests } from './protos.js';
 import { reading, refused, type Answer, type At } from './reading.js';
 import { report, reportOnce, type ReportParts } from './report.js';
+import { sayStale } from './stale.js';
 import { withPreparedAnswers } from './serialized.js';
 import { explain, getFlow, getTransaction, listTransactions, watchTransactions } from './transactions.js';
 import { watchStatus } from './watch-status.js';
@@ -180,7 +181,10 @@ function acting<Q>(
   const run = async (call: ServerUnaryCall<Q, object>): Promise<object> => work(at(call), call.request);
   return (call: ServerUnaryCall<Q, object>, done) => {
     run(call).then(
-      answer => done(null, answer),
+      answer => {
+        sayStale(call, at(call).staleMs());
+        done(null, answer);
+      },
       (error: unknown) => done(refused(error, call.getPath(), log)),
     );
   };
@@ -193,7 +197,9 @@ function streaming<Q>(
 ): handleServerStreamingCall<Q, object> {
   return call => {
     try {
-      answer(at(call), call);
+      const parts = at(call);
+      sayStale(call, parts.staleMs());
+      answer(parts, call);
     } catch (error) {
       call.emit('error', refused(error, call.getPath(), log));
     }

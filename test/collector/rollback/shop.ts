@@ -100,6 +100,15 @@ export class Sidecar {
   }
 
   rows(...rows: readonly Row[]): Promise<void> {
+    return this.send({ batches: [this.batch(rows)] });
+  }
+
+  /** Without waiting for an answer. */
+  post(...rows: readonly Row[]): void {
+    this.client!.send({ sentUnixUs: String(this.collector.clock.nowUs()), batches: [this.batch(rows)] });
+  }
+
+  private batch(rows: readonly Row[]): Plain {
     const strings = [''];
     const index = (text = ''): number => (strings.includes(text) ? strings.indexOf(text) : strings.push(text) - 1);
     const base = this.collector.clock.nowUs() + this.skewUs - 1e6;
@@ -127,7 +136,7 @@ export class Sidecar {
       events,
     };
     this.events += rows.length;
-    return this.send({ batches: [batch] });
+    return batch;
   }
 
   began(key: string, event: string): Promise<void> {
@@ -169,6 +178,11 @@ export class Shop {
     const collector = await start(args, undefined, sent);
     const made = SERVICES.map(async name => [name, await new Sidecar(collector, name, mode).open()] as const);
     return new Shop(collector, Object.fromEntries(await Promise.all(made)) as Record<Name, Sidecar>);
+  }
+
+  /** Of sidecars that are open already. */
+  static of(collector: TestCollector, sidecars: Readonly<Record<Name, Sidecar>>): Shop {
+    return new Shop(collector, sidecars);
   }
 
   newKey(): string {
