@@ -16,6 +16,7 @@ import { toStored } from '../registry/life.js';
 import type { Store, StoredBatch } from '../store/store.js';
 import type { TransactionsPort } from './transactions-port.js';
 import { instanceRef, type Applier } from './apply.js';
+import { Moves, surplus, type Hints } from './moves.js';
 import type { Loss } from './producers.js';
 import { PRODUCERS_MAX, type Batch, type Hello, type Report } from './report.js';
 import type { Directive, RollbackPort } from './rollback-port.js';
@@ -45,7 +46,7 @@ export interface IngestParts {
 export interface Reply {
   readonly acks: readonly { producer: string; seq: string; durable: boolean }[];
   readonly directives?: readonly Directive[];
-  readonly hints?: { intervalMs?: number; drainMs?: number; retryAfterMs?: number; sampleRatio?: number };
+  readonly hints?: Hints;
   readonly receivedUnixUs: string;
   readonly echoSentUnixUs: string;
 }
@@ -71,10 +72,10 @@ const STREAMS_RETRY_MS = 10_000;
 export class Ingest {
   private readonly sessions = new Set<Session>();
   private readonly streamOf = new Map<Life, Session>();
-  /** By the monotonic clock; undefined = we stay. */
-  private leavingAtMs: number | undefined;
+  private readonly moves: Moves<Session>;
 
   constructor(private readonly parts: IngestParts) {
+    this.moves = new Moves(parts.clock);
     parts.registry.on('ended', life => this.onEnded(life));
     parts.registry.on('revived', life => this.putLife(life));
   }
@@ -143,11 +144,19 @@ export class Ingest {
     }
   }
 
-  /** Tells every stream that we are leaving and to go elsewhere within `drainMs`; later replies tell what is left of it. */
+  /** Asks every stream to go elsewhere within `drainMs`. */
   drain(drainMs: number): void {
-    if (drainMs > 0) this.leavingAtMs = this.parts.clock.monotonicMs() + drainMs;
-    const hints = { drainMs };
-    for (const { peer } of this.sessions) peer.tell({ ...this.reply([], this.parts.clock.nowUs(), 0), hints });
+    this.ask(this.sessions, this.moves.leave(drainMs));
+  }
+
+  /** Asks some to, where `others`, the other replicas, have fewer. To be called every RELIEVE_EVERY_MS. */
+  relieve(others: readonly number[]): void {
+    const { chosen, hints } = this.moves.choose(this.sessions, surplus(this.sessions.size, others));
+    this.ask(chosen, hints);
+  }
+
+  private ask(sessions: Iterable<Session>, hints: Hints): void {
+    for (const { peer } of sessions) peer.tell({ ...this.reply([], this.parts.clock.nowUs(), 0), hints });
   }
 
   /** Ends every stream that is still there. */
@@ -261,16 +270,10 @@ export class Ingest {
   private reply(acks: Reply['acks'], receivedUs: number, sentUs: number): Reply {
     return {
       acks,
-      ...this.hints(),
+      ...this.moves.hints(),
       receivedUnixUs: String(receivedUs),
       echoSentUnixUs: String(sentUs),
     };
-  }
-
-  private hints(): Pick<Reply, 'hints'> {
-    if (this.leavingAtMs === undefined) return {};
-    const leftMs = Math.ceil(this.leavingAtMs - this.parts.clock.monotonicMs());
-    return { hints: { drainMs: Math.max(1, leftMs) } };
   }
 
   private onEnded(life: Life): void {
