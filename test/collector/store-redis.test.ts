@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import type { RollbackEntry } from '../../collector/src/rollback/store-entries.js';
+import { encodeBatch } from '../../collector/src/store/frames.js';
 import { shardOf } from '../../collector/src/store/redis/keys.js';
 import type { RedisStore } from '../../collector/src/store/redis/redis-store.js';
 import type { SnapshotSource } from '../../collector/src/store/store.js';
 import { RedisServer, waitFor } from '../support/redis.js';
 import { freshPrefix, openStore, redisStore } from './redis-support.js';
 import { EMPTY, life, Recovered, storeContract, stored } from './store-contract.js';
+import { draws } from './store-model.js';
 
 let server: RedisServer;
 before(async () => {
@@ -44,12 +46,39 @@ async function startOrdered(prefix: string): Promise<{ store: RedisStore; order:
   return { store, order };
 }
 
+/** One in ten commands is not sent, and one in six of the answers is not heard. */
+function failing(store: RedisStore, draw: (below: number) => number): number {
+  type Send = (...args: never[]) => Promise<unknown>;
+  const { client } = store as unknown as { client: Record<'mpAppendBuffer' | 'mpReadBuffer', Send> };
+  for (const name of ['mpAppendBuffer', 'mpReadBuffer'] as const) {
+    const send: Send = client[name].bind(client);
+    client[name] = async (...args) => {
+      if (draw(10) === 0) throw new Error('Command timed out');
+      const reply = await send(...args);
+      if (draw(6) === 0) throw new Error('Command timed out');
+      return reply;
+    };
+  }
+  return 1;
+}
+
 describe('several stores on one Redis', function () {
   this.timeout(30_000);
 
-  it('apply what the others put, each batch once, in the same order', async () => {
+  it('apply what the others put, each batch once, in the same order', () => agree(() => undefined));
+
+  it('do so when commands fail, and answers get lost', async () => {
+    let failed = 0;
+    await agree(store => {
+      failed += failing(store, draws(store.replicaId.charCodeAt(0) + 1));
+    });
+    assert.equal(failed, 3);
+  });
+
+  async function agree(disturb: (store: RedisStore) => void): Promise<void> {
     const prefix = freshPrefix();
     const replicas = await Promise.all([startOrdered(prefix), startOrdered(prefix), startOrdered(prefix)]);
+    for (const { store } of replicas) disturb(store);
     const puts: Promise<unknown>[] = [];
     for (let seq = 1; seq <= 200; seq++) {
       // Each batch is reported to two of the three: as after a proxy moved on.
@@ -59,14 +88,14 @@ describe('several stores on one Redis', function () {
         });
         puts.push(put);
       }
-      if (seq % 10 === 0) await Promise.all(puts.splice(0));
+      // The first one by itself: counting starts with the first number that is heard.
+      if (seq === 1 || seq % 10 === 0) await Promise.all(puts.splice(0));
     }
-    await Promise.all(puts);
     await waitFor('all batches everywhere', () => replicas.every(({ order }) => order.applied.length === 200));
     const [first, ...others] = replicas.map(({ order }) => order.applied);
     for (const other of others) assert.deepEqual(other, first);
     assert.equal(new Set(first).size, 200);
-  });
+  }
 
   it('find the same losses, each told to everyone once', async () => {
     const prefix = freshPrefix();
@@ -247,6 +276,28 @@ describe('the log in Redis', function () {
     const c = await start(prefix);
     assert.deepEqual([...seqs(c.recovered)].sort(), [1, 2, 3, 4, 5, 6, 7, 8], 'and for a new one all of it');
     assert.deepEqual([a.store.stats().shared?.blobsAgain, a.store.stats().shared?.blobsLost], [4, 0]);
+  });
+
+  it('is read to the last, even where a new primary whose clock is behind gave ids that lie before others', async () => {
+    const prefix = freshPrefix();
+    const a = await start(prefix);
+    const keys = [`${prefix}:{${shardOf('p1')}}:log`, `${prefix}:{${shardOf('p1')}}:seen`];
+    await a.store.putBatches([stored(1)]);
+    const dumps = await Promise.all(keys.map(key => dump(key)));
+    await new Promise(resolve => setTimeout(resolve, 20));
+    await a.store.putBatches([stored(2)]);
+    for (const [i, key] of keys.entries()) await restore(key, dumps[i]!);
+    // From another replica, 10 ms before what was read last.
+    const [ms] = a.store.lanes[shardOf('p1')]!.reached.split('-');
+    const { batch } = stored(7, [{}], { producer: '12' });
+    const frame = encodeBatch({ cuid: 'c', proxyId: 'p1', receivedUs: 1 }, batch.bytes);
+    await server.command('xadd', keys[0]!, `${Number(ms) - 10}-0`, 'r', 'other', 'n', 1, 'b', frame);
+    await server.command('hset', keys[1]!, 'other', 1);
+    await waitFor('the batch of the other', () => a.recovered.batches.length === 1);
+    await a.store.putBatches([stored(3)]);
+    const b = await start(prefix);
+    assert.deepEqual(seqs(b.recovered).sort(), [1, 2, 3, 7]);
+    assert.deepEqual(seqs(a.recovered), [7]);
   });
 
   it('goes on after Redis forgot everything, from what the replicas know', async () => {

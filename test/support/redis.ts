@@ -67,7 +67,7 @@ export class RedisServer {
   }
 
   /** One command, from a connection of its own. */
-  async command(name: string, ...args: (string | number)[]): Promise<unknown> {
+  async command(name: string, ...args: (string | number | Buffer)[]): Promise<unknown> {
     const client = new Redis(this.port, '127.0.0.1', { protocol: 2, maxRetriesPerRequest: 0, commandTimeout: 5000 });
     client.on('error', () => undefined);
     try {

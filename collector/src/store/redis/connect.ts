@@ -30,7 +30,7 @@ const RETRY_MS_MIN = 50;
 const RETRY_MS_MAX = 1000;
 
 /** How often a cluster is asked who has which slots, ms; a redirection asks at once. */
-const SLOTS_MS = 2000;
+const SLOTS_MS = 1000;
 
 /** At start: how long a Redis may be away before the collector gives up, ms. */
 export const START_MS = 30_000;
@@ -38,9 +38,9 @@ export const START_MS = 30_000;
 const REDIS_MIN = 7;
 
 /** The n-th pause, ms: doubling, bounded, and different for everyone. */
-export function pauseMs(times: number, random: () => number = Math.random): number {
-  const base = Math.min(RETRY_MS_MIN * 2 ** Math.min(times - 1, 16), RETRY_MS_MAX);
-  return Math.round(base * (1 + random() / 2));
+export function pauseMs(times: number, max = RETRY_MS_MAX): number {
+  const base = Math.min(RETRY_MS_MIN * 2 ** Math.min(times - 1, 16), max);
+  return Math.round(base * (1 + Math.random() / 2));
 }
 
 /** A client for commands. It connects by itself; `ready` waits for that. */

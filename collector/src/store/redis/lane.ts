@@ -10,6 +10,8 @@
 //
 // A failover may take back the end of the log. Then the numbers in the log no longer follow: the blobs of
 // the last half minute are appended again. What comes a second time to a reader has a number that it knows.
+// And a new primary whose clock is behind may give ids that lie before what was read: a reader sees by the
+// numbers that it lacks something, and looks back for it.
 
 import { comparePlaces, placeBefore, placeMs, START } from './place.js';
 import { pauseMs } from './connect.js';
@@ -64,6 +66,9 @@ export const POLL_MS = 250;
 /** After a fault the log is read again from this long before the last place, ms. */
 export const MARGIN_MS = 30_000;
 
+/** The longest pause after faults, ms: the end of a failover should not be waited out. */
+const RETRY_MS_MAX = 300;
+
 /** How long a copy may take to confirm a blob, ms; below the end of a command. */
 const WAIT_MS = 500;
 
@@ -77,6 +82,8 @@ interface Blob extends Sent {
   readonly records: readonly Pending[];
   /** It is in the log, further on than this replica has read. */
   appended: boolean;
+  /** It is looked for in the whole log. */
+  sought: boolean;
 }
 
 export class Lane {
@@ -96,7 +103,10 @@ export class Lane {
   private blob: Blob | undefined;
   private again: Sent[] = [];
   private lastNumber = 0;
-  private rescanning = false;
+  /** After a fault: it is not known whether all that is in the log was read. */
+  private doubtful = false;
+  /** Reading again what lies before the furthest place; what is new there is applied, as found. */
+  private lookingBack = false;
   private more = false;
   private stopping = false;
   private running: Promise<void> | undefined;
@@ -143,7 +153,7 @@ export class Lane {
   /** For the start: the next entries of the log, which the caller applies. */
   async page(): Promise<Pick<ReadReply, 'entries' | 'more'>> {
     const { client, replicaId } = this.owner;
-    const { entries, more } = readReply(await client.mpReadBuffer(this.log, this.seen, replicaId, this.place));
+    const { entries, more } = readReply(await client.mpReadBuffer(this.log, this.seen, replicaId, this.place, '0'));
     for (const { id, replica, number, blob } of entries) {
       this.pass(id);
       this.note(replica, number);
@@ -161,41 +171,47 @@ export class Lane {
     }
   }
 
-  /** Reads once, from where it stands. True: there is more. */
-  private async read(): Promise<boolean> {
+  /** Reads once, from where it stands. */
+  private async read(): Promise<void> {
     const { client, replicaId } = this.owner;
-    const known = this.rescanning ? this.known() : [];
+    const known = this.lookingBack ? [...this.applied].slice(-KNOWN_MAX) : [];
+    const asked = this.doubtful;
     const reply = readReply(
-      await client.mpReadBuffer(this.log, this.seen, replicaId, this.place, ...flat(replicaId, known)),
+      await client.mpReadBuffer(
+        this.log,
+        this.seen,
+        replicaId,
+        this.place,
+        asked ? '1' : '0',
+        ...flat(replicaId, known),
+      ),
     );
     if (this.owner.gate !== undefined) await this.owner.gate;
     this.checkCut(reply.trimmed);
+    // The log is shorter than what was read of it: what comes next may have any place behind its end.
     if (comparePlaces(reply.newest, this.place) < 0) {
-      // The log is shorter than what was read of it: from its start, as its clock may be set back too.
-      this.place = START;
-      this.rescanning = true;
-      return (this.more = reply.newest !== START);
+      this.place = reply.newest;
+      this.doubtful = true;
     }
-    this.takeEntries(reply.entries, false);
+    if (!this.takeEntries(reply.entries, false)) return;
     this.checkOwn(reply.last);
     this.more = reply.more;
-    if (!reply.more) this.caughtUp();
-    return reply.more;
+    if (!reply.more) this.caughtUp(asked ? reply.numbers : undefined);
   }
 
   private async run(): Promise<void> {
     let faults = 0;
     while (!this.stopping) {
       try {
-        if (this.rescanning || !this.hasWork()) await this.read();
+        if (this.doubtful || this.lookingBack || !this.hasWork()) await this.read();
         else await this.append();
         faults = 0;
-        if (this.hasWork() || this.rescanning || this.more) await turn();
+        if (this.hasWork() || this.doubtful || this.lookingBack || this.more) await turn();
         else await this.signal.wait(POLL_MS);
       } catch (error) {
         this.owner.fault(error);
-        this.rescan();
-        await sleep(pauseMs(++faults));
+        this.doubtful = true;
+        await sleep(pauseMs(++faults, RETRY_MS_MAX));
       }
     }
   }
@@ -219,12 +235,13 @@ export class Lane {
       this.again.shift();
       this.counters.again += 1;
     } else if (this.blob !== undefined) this.blob.appended = true;
-    this.takeEntries(reply.entries, confirmed);
+    if (!this.takeEntries(reply.entries, confirmed)) return;
     this.more = reply.more;
-    if (!reply.more) this.freshMs = performance.now();
-    if (reply.id !== '' && comparePlaces(reply.id, placeBeforeCall) <= 0) this.rescan();
-    // It was there already, before this place: an answer was lost. The read after a fault finds it.
-    else if (again === undefined && this.blob?.appended === true && !reply.more) this.rescan();
+    if (reply.more) return;
+    this.freshMs = performance.now();
+    // In the log, and not behind this place: an answer was lost, or ids go back.
+    if (again === undefined && this.blob?.appended === true) this.lookBack();
+    else if (reply.id !== '' && comparePlaces(reply.id, placeBeforeCall) <= 0) this.doubtful = true;
   }
 
   private async send(sent: Sent): Promise<{ reply: AppendReply; confirmed: boolean }> {
@@ -261,14 +278,21 @@ export class Lane {
       bytes: frames.length === 1 ? frames[0]! : Buffer.concat(frames, bytes),
       records,
       appended: false,
+      sought: false,
     };
   }
 
-  private takeEntries(entries: readonly Entry[], durable: boolean): void {
+  /** Applies what is new, in order. False: something is missing before it, and is looked for first. */
+  private takeEntries(entries: readonly Entry[], durable: boolean): boolean {
     const { replicaId } = this.owner;
     for (const { id, replica, number, blob } of entries) {
+      const last = this.applied.get(replica) ?? 0;
+      if (number > last + 1 && replica !== replicaId && !this.lookingBack) {
+        this.lookBack();
+        return false;
+      }
       this.pass(id);
-      if (number <= (this.applied.get(replica) ?? 0)) continue;
+      if (number <= last) continue;
       this.note(replica, number);
       if (replica === replicaId) this.settle(number, id, durable);
       else {
@@ -277,6 +301,7 @@ export class Lane {
         this.owner.apply(blob);
       }
     }
+    return true;
   }
 
   private pass(id: string): void {
@@ -324,24 +349,35 @@ export class Lane {
     }
   }
 
-  private caughtUp(): void {
-    this.rescanning = false;
+  /** @param numbers how far the log goes, by replica: asked for when there was doubt */
+  private caughtUp(numbers?: ReadonlyMap<string, number>): void {
     this.freshMs = performance.now();
+    const lookedBack = this.lookingBack;
+    this.lookingBack = false;
+    if (lookedBack && this.blob?.appended === true) this.seekOwn(this.blob);
+    if (numbers === undefined) return;
+    this.doubtful = false;
+    const lacks = [...numbers].some(([replica, number]) => number > (this.applied.get(replica) ?? 0));
+    if (lacks && !lookedBack) this.lookBack();
   }
 
-  private rescan(): void {
-    if (!this.rescanning) this.place = placeBefore(this.place, MARGIN_MS);
-    this.rescanning = true;
+  /** The log has our blob, but not in the last half minute: it is in all of the log, or was cut off. */
+  private seekOwn(blob: Blob): void {
+    if (blob.sought) return this.settle(blob.number, this.reached, false);
+    blob.sought = true;
+    this.place = START;
+    this.lookingBack = true;
+  }
+
+  private lookBack(): void {
+    this.place = placeBefore(this.place, MARGIN_MS);
+    this.lookingBack = true;
   }
 
   private checkCut(trimmed: string): void {
     if (this.reached !== START && comparePlaces(trimmed, this.reached) > 0 && placeMs(trimmed) > 0) {
       this.owner.behind(this.shard, this.reached, trimmed);
     }
-  }
-
-  private known(): Known {
-    return [...this.applied].slice(-KNOWN_MAX);
   }
 }
 

@@ -26,9 +26,11 @@ export interface ReadReply {
   readonly newest: string;
   readonly more: boolean;
   readonly entries: readonly Entry[];
+  /** Replica -> its last number in the log; empty unless asked for. */
+  readonly numbers: ReadonlyMap<string, number>;
 }
 
-export interface AppendReply extends Omit<ReadReply, 'newest'> {
+export interface AppendReply extends Omit<ReadReply, 'newest' | 'numbers'> {
   readonly appended: boolean;
   /** '' when the blob was there already. */
   readonly id: string;
@@ -88,17 +90,28 @@ export function appendReply(reply: readonly unknown[]): AppendReply {
 }
 
 export function readReply(reply: readonly unknown[]): ReadReply {
-  const [last, trimmed, newest, more, entries] = reply;
+  const [last, trimmed, newest, more, entries, numbers] = reply;
   return {
     last: Number(last),
     trimmed: text(trimmed) || START,
     newest: text(newest),
     more: text(more) === '1',
     entries: entriesOf(entries),
+    numbers: numbersOf(numbers),
   };
 }
 
 const text = (value: unknown): string => (Buffer.isBuffer(value) ? value.toString('latin1') : '');
+
+function numbersOf(flat: unknown): Map<string, number> {
+  const numbers = new Map<string, number>();
+  if (!Array.isArray(flat)) return numbers;
+  for (let i = 0; i + 1 < flat.length; i += 2) {
+    const name = text(flat[i]);
+    if (name !== 'trimmed') numbers.set(name, Number(text(flat[i + 1])));
+  }
+  return numbers;
+}
 
 function entriesOf(flat: unknown): Entry[] {
   const entries: Entry[] = [];

@@ -1,9 +1,10 @@
 -- What stands in a shard's log behind a place.
 --
 -- KEYS[1]  the log          KEYS[2]  the last numbers: see append-2.lua
--- ARGV     1 replica, 2 place, 3... replica, number, ...: these come without their bytes
+-- ARGV     1 replica, 2 place, 3 '1' = return all last numbers,
+--          4... replica, number, ...: these come without their bytes
 -- returns  { last number of the replica or -1, cut off up to or '', the last id that the log has given,
---            '1' = there is more to read, { id, replica, number, blob, ... } }
+--            '1' = there is more to read, { id, replica, number, blob, ... }, { replica, last number, ... } }
 
 -- @include entries
 
@@ -16,5 +17,7 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
     if info[i] == 'last-generated-id' then newest = info[i + 1] end
   end
 end
-local entries, more = entriesAfter(KEYS[1], ARGV[2], 3)
-return { last, trimmed, newest, more, entries }
+local numbers = {}
+if ARGV[3] == '1' then numbers = redis.call('HGETALL', KEYS[2]) end
+local entries, more = entriesAfter(KEYS[1], ARGV[2], 4)
+return { last, trimmed, newest, more, entries, numbers }
