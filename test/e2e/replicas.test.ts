@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { until } from '../../demo/src/mesh/child.js';
 import { Collector, CollectorClient } from '../../demo/src/mesh/collector.js';
+import { RedisServer } from '../support/redis.js';
 import { OddMesh } from './support/odd-mesh.js';
 import { Pressure, replicated, Replicas } from './support/replicas.js';
 
@@ -91,15 +92,11 @@ describe('two replicas behind one cluster', function () {
       }
     });
 
-  it('real collectors that are restarted one after the other under load have every event, in one of them', async () => {
+  it('real collectors on one Redis, killed or restarted in turn under load: each knows every event, once', async () => {
     const dir = await mkdtemp(join(tmpdir(), 'e2e-replicas-'));
-    const args = (name: string): string[] => [
-      ...['--data-dir', join(dir, name), '--drain-time', `${DRAIN_MS}ms`, '--log-level', 'warn'],
-    ];
-    const collectors = [
-      await Collector.start({ dir, args: args('a') }),
-      await Collector.start({ dir, args: args('b') }),
-    ];
+    const redis = await RedisServer.start();
+    const args = ['--store', redis.url, '--drain-time', `${DRAIN_MS}ms`, '--log-level', 'warn'];
+    const collectors = [await Collector.start({ dir, args }), await Collector.start({ dir, args })];
     const clients = collectors.map(({ grpc }) => new CollectorClient(grpc));
     const [first, second] = collectors.map(({ grpc }) => grpc);
     const world = await OddMesh.start(
@@ -107,42 +104,56 @@ describe('two replicas behind one cluster', function () {
       { collector: first!, proxy: { patch: replicated([first!, second!], 'ROUND_ROBIN') } },
     );
     try {
-      const events = async (): Promise<Record<string, number>> => {
-        const sums: Record<string, number> = {};
-        for (const client of clients) {
-          const answer = await client.call<{ services: { name: string; events: string }[] }>(
-            'Registry',
-            'ListServices',
-          );
-          for (const { name, events: count } of answer.services) sums[name] = (sums[name] ?? 0) + Number(count);
-        }
-        return sums;
-      };
+      // Of each replica: events, and reports that are missing, by service.
+      const known = (): Promise<Record<string, [number, number]>[]> =>
+        Promise.all(
+          clients.map(async client => {
+            const { instances } = await client.call<{ instances: Instance[] }>('Registry', 'ListInstances');
+            const own = instances.filter(({ service }) => SERVICES.includes(service.replace('.shop', '')));
+            return Object.fromEntries(
+              own.map(({ service, events, reports_lost: lost }) => [service, [Number(events), Number(lost)]]),
+            );
+          }),
+        );
       await until('all known', ARRIVAL_MS, async () =>
-        Object.keys(await events()).length === SERVICES.length ? true : undefined,
+        (await known()).every(one => Object.keys(one).length === SERVICES.length) ? true : undefined,
       );
       const pressure = new Pressure(world.mesh, SERVICES, RATE);
-      for (const index of [0, 1, 0]) {
-        await collectors[index]!.stop();
+      for (const [index, how] of [
+        [0, 'stop'],
+        [1, 'stop'],
+        [0, 'kill'],
+      ] as const) {
+        await collectors[index]![how]();
         collectors[index] = await collectors[index]!.restarted();
-        await sleep(1000);
+        await sleep(1500);
       }
       const sent = await pressure.stop();
-      const expected = Object.fromEntries(SERVICES.map((name, i) => [`${name}.shop`, sent[i]!]));
-      let last: Record<string, number> = {};
-      await until('all events', ARRIVAL_MS, async () => {
-        last = await events();
-        return SERVICES.every((name, i) => last[`${name}.shop`]! >= sent[i]!) ? true : undefined;
+      const expected = Object.fromEntries(SERVICES.map((name, i) => [`${name}.shop`, [sent[i]!, 0]]));
+      let last: unknown;
+      await until('every event at each', ARRIVAL_MS, async () => {
+        const now = await known();
+        last = now;
+        return now.every(one => SERVICES.every((name, i) => (one[`${name}.shop`]?.[0] ?? 0) >= sent[i]!))
+          ? true
+          : undefined;
       }).catch((error: unknown) => {
         throw new Error(`${JSON.stringify(last)}, expected ${JSON.stringify(expected)}`, { cause: error });
       });
       await sleep(1000);
-      assert.deepEqual(await events(), expected);
+      assert.deepEqual(await known(), [expected, expected]);
     } finally {
       await world.stop();
       for (const client of clients) client.close();
       for (const collector of collectors) await collector.stop();
+      await redis.stop();
       await rm(dir, { recursive: true, force: true });
     }
   });
 });
+
+interface Instance {
+  service: string;
+  events: string;
+  reports_lost: string;
+}

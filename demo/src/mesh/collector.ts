@@ -83,7 +83,9 @@ export class Collector {
 }
 
 function spawnCollector(options: CollectorOptions, grpc: Address, http: Address): Child {
-  const flags = ['--grpc', format(grpc), '--http', format(http), '--store', 'memory', ...(options.args ?? [])];
+  const more = options.args ?? [];
+  const store = more.includes('--store') ? [] : ['--store', 'memory'];
+  const flags = ['--grpc', format(grpc), '--http', format(http), ...store, ...more];
   const args = [join(ROOT, 'bin/meshpulse'), 'collector', ...flags];
   return Child.start('collector', process.execPath, args, { logFile: join(options.dir, 'collector.log') });
 }
