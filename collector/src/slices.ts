@@ -8,7 +8,7 @@
 export type Pieces<T> = Generator<void, T, void>;
 
 /** How long one slice takes, ms: about as much as a report in its queue can be made to wait. */
-export const SLICE_MS = 5;
+export const SLICE_MS = 3;
 
 /** Items of a list that are looked at between two points of interruption; looking is cheap. */
 export const LOOKED_AT = 256;
@@ -40,6 +40,13 @@ export function slice<T>(work: Pieces<T>, sliceMs = SLICE_MS): IteratorResult<vo
 
 /** Settles when whatever else is ready has had its turn. */
 export const othersFirst = (): Promise<void> => new Promise(resolve => setImmediate(resolve));
+
+/** After work of `ms` as long again is everyone else's, so that it takes half of the thread at most. */
+export const resting = (ms: number): Promise<void> =>
+  new Promise(resolve => setTimeout(resolve, Math.min(REST_MS_MAX, Math.max(1, ms))));
+
+/** A slice that took longer than this, ms, was itself held up by others. */
+const REST_MS_MAX = 10;
 
 /** Does all of it, letting others in between slices. */
 export async function inSlices<T>(work: Pieces<T>, sliceMs = SLICE_MS): Promise<T> {

@@ -5,7 +5,7 @@
 // so far; the others wait in line, and past the end of the line a reader is told when to come back.
 
 import { Exhausted } from '../errors.js';
-import { isPieces, othersFirst, slice, SLICE_MS, type Pieces } from '../slices.js';
+import { isPieces, othersFirst, resting, slice, SLICE_MS, type Pieces } from '../slices.js';
 
 /** Reads that go round at once. */
 const UNDER_WAY_MAX = 8;
@@ -56,10 +56,13 @@ export class ReadGate {
   private async turn(): Promise<void> {
     if (this.turning) return;
     this.turning = true;
+    await othersFirst();
     while (this.size > 0) {
-      await othersFirst();
-      const endMs = performance.now() + SLICE_MS;
+      const beganMs = performance.now();
+      const endMs = beganMs + SLICE_MS;
       for (let leftMs = SLICE_MS; leftMs > 0 && this.size > 0; leftMs = endMs - performance.now()) this.next(leftMs);
+      // A report passes through many turns of the loop, and in each it would wait for a slice of reads.
+      await resting(performance.now() - beganMs);
     }
     this.turning = false;
   }
