@@ -6,7 +6,6 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { Plain } from '../ingest-support.js';
 import type { Child } from '../process-support.js';
-import { until } from '../rpc-support.js';
 import type { Figures } from './stall-meter.js';
 
 const urlOf = (path: string): string => JSON.stringify(fileURLToPath(new URL(path, import.meta.url)));
@@ -35,10 +34,10 @@ export async function spawnMeasured(args: readonly string[] = [], nodeArgs: read
   const lines: Plain[] = [];
   createInterface({ input: child.stderr }).on('line', line => {
     lines.push(line.startsWith('{') ? (JSON.parse(line) as Plain) : { msg: line });
-    if (lines.length > LINES_KEPT) lines.splice(1, 1);
+    if (lines.length > LINES_KEPT) lines.splice(0, LINES_KEPT / 2);
   });
   const exited = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>;
-  const started = await until('collector started', () => lines.find(line => line['msg'] === 'collector started'));
+  const started = await startOf(lines, exited);
   return {
     process: child,
     grpc: started['grpc'] as string,
@@ -55,6 +54,20 @@ export async function spawnMeasured(args: readonly string[] = [], nodeArgs: read
       await exited;
     },
   };
+}
+
+/** What was kept of thirty thousand lives takes a while to read on a busy machine. */
+const START_MS_MAX = 120_000;
+
+async function startOf(lines: readonly Plain[], exited: Promise<unknown>): Promise<Plain> {
+  let over = false;
+  void exited.then(() => (over = true));
+  for (const endMs = performance.now() + START_MS_MAX; !over && performance.now() < endMs;) {
+    const started = lines.find(line => line['msg'] === 'collector started');
+    if (started !== undefined) return started;
+    await new Promise(resolve => setTimeout(resolve, 20));
+  }
+  throw new Error(`the collector did not start: ${JSON.stringify(lines.slice(-5))}`);
 }
 
 /** Lines of the log remembered; thirty thousand lives say much. */
