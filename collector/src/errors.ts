@@ -17,6 +17,18 @@ export function shown(value: unknown): string {
   return text.length <= SHOWN_CHARS_MAX ? text : `${text.slice(0, SHOWN_CHARS_MAX)}… (${text.length} characters)`;
 }
 
+/** Details of a status travel in a header, of which all of a connection may have 16 KiB; %XX takes three. */
+const DETAILS_CHARS_MAX = 1024;
+
+/**
+ * Text as a status may carry it. Half of a surrogate pair (a name cut in the middle of a character, or
+ * bytes that were no UTF-8) makes the gRPC library throw where nobody catches, which ends the process.
+ */
+export function wellFormed(text: string): string {
+  const short = text.length <= DETAILS_CHARS_MAX ? text : `${text.slice(0, DETAILS_CHARS_MAX)}…`;
+  return short.replace(/\p{Surrogate}/gu, '\ufffd');
+}
+
 /** A caller's mistake. Trying again does not help. */
 export class InvalidArgument extends Error {
   override readonly name = 'InvalidArgument';
@@ -83,7 +95,7 @@ export function statusOf(error: unknown): StatusOf {
   const known = (code: Code, http: number): StatusOf => ({
     code,
     http,
-    details: (error as Error).message,
+    details: wellFormed((error as Error).message),
     known: true,
   });
   if (error instanceof InvalidArgument || error instanceof WireError) return known(Code.INVALID_ARGUMENT, 400);

@@ -149,7 +149,7 @@ describe('read calls', function () {
   }
 
   it('repeat of a long value only its beginning', async () => {
-    const long = 'x'.repeat(1_000_000);
+    const long = 'x'.repeat(200_000);
     for (const [name, request] of [
       ['Registry.WhoHad', { ip: long }],
       ['Registry.GetInstance', { cuid: long }],
@@ -157,7 +157,7 @@ describe('read calls', function () {
       ['Registry.ListInstances', { pageToken: long }],
       ['Transactions.Get', { id: long }],
     ] as const) {
-      await assert.rejects(collector.call(name, request), { details: /"x{79}… \(1000002 characters\)/ }, name);
+      await assert.rejects(collector.call(name, request), { details: /"x{79}… \(200002 characters\)/ }, name);
     }
   });
 

@@ -4,6 +4,7 @@
 // after the other. What many watchers are told is serialised once, and the bytes are shared.
 
 import type { ServiceDefinition } from '@grpc/grpc-js';
+import { POLICY_BYTES_MAX } from '../rollback/policy-file.js';
 import { MADE, type Pieces } from '../slices.js';
 import { message } from './protos.js';
 
@@ -22,13 +23,22 @@ interface Descriptor {
 /** Wire type of messages and text: a length, then as many bytes. */
 const LENGTH_DELIMITED = 2;
 
-/** The same service, but its answers may be bytes already. */
+/** Questions are short, but for a policy to simulate. A million numbers take 40 ms to decode. */
+const REQUEST_BYTES_MAX = 256 * 1024;
+const SIMULATE_BYTES_MAX = POLICY_BYTES_MAX + REQUEST_BYTES_MAX;
+
+/** The same service, but its answers may be bytes already, and its requests have a bound of their own. */
 export function withPreparedAnswers(definition: ServiceDefinition): ServiceDefinition {
   return Object.fromEntries(
     Object.entries(definition).map(([name, method]) => {
       const responseSerialize = (answer: object): Buffer =>
         Buffer.isBuffer(answer) ? answer : method.responseSerialize(answer);
-      return [name, { ...method, responseSerialize }];
+      const requestDeserialize = (bytes: Buffer): object => {
+        const max = name === 'Simulate' ? SIMULATE_BYTES_MAX : REQUEST_BYTES_MAX;
+        if (bytes.length <= max) return method.requestDeserialize(bytes) as object;
+        throw new RangeError(`the request has ${bytes.length} bytes, at most ${max} are allowed`);
+      };
+      return [name, { ...method, responseSerialize, requestDeserialize }];
     }),
   );
 }

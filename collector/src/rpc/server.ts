@@ -9,7 +9,6 @@ import {
   type ServerWritableStream,
 } from '@grpc/grpc-js';
 import { ReflectionService } from '@grpc/reflection';
-import { HealthImplementation } from 'grpc-health-check';
 import type { AddressInfo, Server as NetServer } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Gate } from '../access/gate.js';
@@ -21,6 +20,7 @@ import { ConfigError } from '../errors.js';
 import type { Logger } from '../log.js';
 import { ackBy, killBy, overrideBy, simulateBy, triggerBy } from './rollback-changes.js';
 import { ledger, listAudit, plan, policy, verdicts } from './rollback-reads.js';
+import { Health } from './health.js';
 import { getInstance, listInstances } from './instances.js';
 import { listServices } from './list-services.js';
 import type { ReadParts } from './parts.js';
@@ -32,6 +32,7 @@ import { withPreparedAnswers } from './serialized.js';
 import { explain, getFlow, getTransaction, listTransactions, watchTransactions } from './transactions.js';
 import { watchStatus } from './watch-status.js';
 import { watchSignals } from './rollback.js';
+import { answeringAtTheirPace } from './pace.js';
 import { whoHad } from './who-had.js';
 
 export interface ServerLimits {
@@ -49,7 +50,7 @@ const KEEPALIVE_TIMEOUT_MS = 20_000;
 
 export class RpcServer {
   private readonly server: Server;
-  private readonly health: HealthImplementation;
+  private readonly health = new Health(['', ...SERVICES.map(name => `${PACKAGE}.${name}`)]);
   private listener: NetServer | undefined;
 
   /** @param gate who is let in; absent = everybody */
@@ -110,9 +111,8 @@ export class RpcServer {
       Simulate: act(simulateBy),
       Watch: stream(watchSignals),
     });
-    this.health = new HealthImplementation({ '': 'NOT_SERVING' });
-    this.health.addToServer(this.server);
-    new ReflectionService(reflectedDefinitions).addToServer(this.server);
+    this.health.addTo(this.server);
+    new ReflectionService(reflectedDefinitions).addToServer(answeringAtTheirPace(this.server));
   }
 
   /**
@@ -159,8 +159,7 @@ export class RpcServer {
 
   /** What grpc.health.v1 says of the whole and of each service. */
   serving(yes: boolean): void {
-    const status = yes ? 'SERVING' : 'NOT_SERVING';
-    for (const name of ['', ...SERVICES.map(name => `${PACKAGE}.${name}`)]) this.health.setStatus(name, status);
+    this.health.set(yes);
   }
 
   /** Takes no new calls; settles when those under way are done, which after `graceMs` are cut off. */

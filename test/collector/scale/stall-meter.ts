@@ -11,6 +11,8 @@ export interface Figures {
   readonly stallMs: number;
   readonly rssMib: number;
   readonly heapMib: number;
+  /** What every object has: must never change. */
+  readonly prototype: string;
   /** Of the whole process since it started. */
   readonly cpuSeconds: number;
 }
@@ -42,6 +44,7 @@ export function answerFigures(): void {
       stallMs,
       rssMib: rss / 2 ** 20,
       heapMib: heapUsed / 2 ** 20,
+      prototype: Object.getOwnPropertyNames(Object.prototype).sort().join(' '),
       cpuSeconds: (user + system) / 1e6,
     };
     process.send!(figures);
