@@ -126,6 +126,7 @@ export async function startCollector({
     policy,
     log,
     put: entries => store.putRollback(entries),
+    retention: config.retention,
     changed: records => exports?.verdicts(records),
     latency: seconds => exporter.observe('signal_latency_seconds', seconds),
     callbackBody,

@@ -8,6 +8,7 @@ import { readExports, type ExportSettings } from './export/settings.js';
 import { masked } from './export/sinks.js';
 import type { LogLevel } from './log.js';
 import { didYouMean } from './near.js';
+import type { Retention } from './rollback/retention.js';
 import { rangeOf, SETTINGS, type Kind, type Setting, type SettingName } from './settings.js';
 import { isRedis, redacted } from './store/redis/address.js';
 import type { RedisAccess } from './store/redis/connect.js';
@@ -48,6 +49,7 @@ export interface Config {
   readonly retainEventsMs: number;
   readonly retainFailedMs: number;
   readonly retainFlowMs: number;
+  readonly retention: Retention;
   readonly transactionsMax: number;
   readonly instancesMax: number;
   readonly metricsSeriesMax: number;
@@ -123,6 +125,13 @@ function build(valueOf: (name: SettingName) => Value, readFile: (path: string) =
     retainEventsMs,
     retainFailedMs: atLeast(retainEventsMs, parse('retain-failed', range), valueOf, notes),
     retainFlowMs: parse('retain-flow', range),
+    retention: {
+      signalsUs: parse('retain-signals', range) * US_PER_MS,
+      verdictsMax: parse('verdicts-max', range),
+      ledgerUs: parse('retain-ledger', range) * US_PER_MS,
+      auditUs: parse('retain-audit', range) * US_PER_MS,
+      auditMax: parse('audit-max', range),
+    },
     transactionsMax: parse('transactions-max', range),
     instancesMax: parse('instances-max', range),
     metricsSeriesMax: parse('metrics-series-max', range),
@@ -150,6 +159,8 @@ function build(valueOf: (name: SettingName) => Value, readFile: (path: string) =
   };
   return config;
 }
+
+const US_PER_MS = 1000;
 
 const NAMES = Object.keys(SETTINGS) as SettingName[];
 

@@ -192,6 +192,23 @@ export const SETTINGS = {
     default: '14d',
     help: 'After how long unseen a learned step is forgotten.',
   },
+  'retain-signals': {
+    kind: time('1m', '3650d'),
+    default: '90d',
+    help: 'How long verdicts, their plans, signals and acknowledgements are kept.',
+  },
+  'verdicts-max': { kind: count(100, 1_000_000), default: '20000', help: 'Verdicts kept, at most; oldest go first.' },
+  'retain-ledger': {
+    kind: time('1m', '3650d'),
+    default: '90d',
+    help: 'After how long without news a line of the ledger goes into `other`; there are at most 1000.',
+  },
+  'retain-audit': { kind: time('1m', '3650d'), default: '90d', help: 'How long it is kept who did what.' },
+  'audit-max': {
+    kind: count(100, 1_000_000),
+    default: '10000',
+    help: 'Audit records kept, at most, and as many of refused callers; oldest go first.',
+  },
   'transactions-max': { kind: count(100, 10_000_000), default: '200000', help: 'Transactions kept, at most.' },
   'instances-max': {
     kind: count(1, 10_000_000),

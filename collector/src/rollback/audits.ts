@@ -1,10 +1,7 @@
 // Who did what, and who was refused. Refusals have a room of their own: a stranger who asks for ever must not push
 // out what people did.
 
-/** Records kept of what was done, and of what was refused; the oldest go first. And for how long, us. */
-export const ACTS_MAX = 10_000;
-export const REFUSALS_MAX = 10_000;
-const RETAIN_US = 90 * 24 * 3600 * 1e6;
+import { RETENTION, type Retention } from './retention.js';
 
 /** Characters of one field, at most: some of it is what strangers say. */
 const FIELD_CHARS_MAX = 512;
@@ -28,19 +25,22 @@ export class Audits {
   private readonly acts = new Map<string, Audit>();
   private readonly refusals = new Map<string, Audit>();
 
+  /** @param retention holds for what was done, and again for what was refused; the oldest go first */
+  constructor(private readonly retention: Pick<Retention, 'auditUs' | 'auditMax'> = RETENTION) {}
+
   /** The same record again changes nothing. */
   add(record: Audit): void {
-    const [into, max] = record.action === 'refused' ? [this.refusals, REFUSALS_MAX] : [this.acts, ACTS_MAX];
+    const into = record.action === 'refused' ? this.refusals : this.acts;
     const { actor, reason, subject, result } = record;
     const id = record.id ?? `${record.atUs} ${record.action} ${subject}`;
     into.set(id, { ...record, id, actor: cut(actor), reason: cut(reason), subject: cut(subject), result: cut(result) });
-    if (into.size > max) into.delete(into.keys().next().value!);
+    if (into.size > this.retention.auditMax) into.delete(into.keys().next().value!);
   }
 
   expire(nowUs: number): void {
     for (const records of [this.acts, this.refusals]) {
       for (const [id, { atUs }] of records) {
-        if (atUs >= nowUs - RETAIN_US) break;
+        if (atUs >= nowUs - this.retention.auditUs) break;
         records.delete(id);
       }
     }

@@ -37,6 +37,7 @@ import { stepName } from './sample.js';
 import type { StepRecord } from './signals.js';
 import { ALONE, type Peers } from './peers.js';
 import type { PutRollback } from '../store/store.js';
+import { RETENTION, type Retention } from './retention.js';
 import type { RollbackEntry, StoredAck } from './store-entries.js';
 import { Told } from './told.js';
 import { isEnforced, namesOf, Verdicts, type VerdictRecord } from './verdicts.js';
@@ -52,6 +53,8 @@ export interface RollbackParts {
   readonly log: Logger;
   /** Keeps entries; settles when they are as durable as they will be. */
   readonly put: (entries: readonly RollbackEntry[]) => Promise<PutRollback>;
+  /** RETENTION if absent. */
+  readonly retention?: Retention;
   /** Told of verdicts that changed here. */
   readonly changed?: (records: Iterable<VerdictRecord>) => void;
   /** Told how long it took from the end of a failed call until a directive was in force, s. */
@@ -84,7 +87,7 @@ const NONE: Id = [0, 0, 0, 0];
 const ASKED_MAX = 64;
 
 export class Rollback implements RollbackPort {
-  readonly verdicts: Verdicts = new Verdicts(record => this.forget(record));
+  readonly verdicts: Verdicts;
   readonly controls = new ControlsBook();
   readonly ledger: Ledger;
   readonly proxies: Proxies;
@@ -111,7 +114,9 @@ export class Rollback implements RollbackPort {
 
   constructor(readonly parts: RollbackParts) {
     const { clock, registry, log, policy, learner, put, changed } = parts;
-    this.ledger = new Ledger(clock.nowUs());
+    const retention = parts.retention ?? RETENTION;
+    this.verdicts = new Verdicts(record => this.forget(record), retention);
+    this.ledger = new Ledger(clock.nowUs(), retention);
     const peers = (): Peers => this.peers;
     const told = changed === undefined ? {} : { changed };
     this.archive = new Archive({ clock, log, ledger: this.ledger, put, peers, ...told });
@@ -215,7 +220,7 @@ export class Rollback implements RollbackPort {
     this.plans.tick(nowUs);
     this.down.tick(nowMs);
     this.verdicts.expire(nowUs);
-    this.ledger.audits.expire(nowUs);
+    this.ledger.expire(nowUs);
   }
 
   /** Whether what became of a transaction was our doing: it teaches nothing then. */

@@ -2,6 +2,7 @@
 // stored, so the sums are as exact as the counts of requests; work is an estimate from learned durations.
 
 import { Audits, type Audit } from './audits.js';
+import { RETENTION, type Retention } from './retention.js';
 import { nothingSaved, type Saved, type VerdictRecord } from './verdicts.js';
 
 /** Steps with a line of their own; the rest is one line. */
@@ -16,6 +17,8 @@ export interface Line {
   heldOut: number;
   wrong: number;
   readonly saved: Saved;
+  /** When something was added, as far as it has been looked; absent = since. */
+  lastUs?: number | undefined;
 }
 
 export type { Audit } from './audits.js';
@@ -28,6 +31,7 @@ export interface Refusals {
   wouldRefuse: number;
   withheld: number;
   retriesSuppressed: number;
+  lastUs?: number | undefined;
 }
 
 export interface StoredLedger {
@@ -45,11 +49,16 @@ export class Ledger {
   private refusals = new Map<string, Refusals>();
   /** Verdicts by `mode reason`. */
   private signals = new Map<string, number>();
-  readonly audits = new Audits();
+  readonly audits: Audits;
   /** All that was saved, also by requests whose verdict is forgotten. */
   saved = nothingSaved();
 
-  constructor(private sinceUs: number) {}
+  constructor(
+    private sinceUs: number,
+    private readonly retention: Retention = RETENTION,
+  ) {
+    this.audits = new Audits(retention);
+  }
 
   get since(): number {
     return this.sinceUs;
@@ -80,6 +89,13 @@ export class Ledger {
       if (what === 'refused') saved.workUs += count * workUs;
       if (what === 'wouldRefuse') saved.wouldWorkUs += count * workUs;
     }
+  }
+
+  /** Lines that nothing was added to for long go into one; sums stay as they are. To be called now and then. */
+  expire(nowUs: number): void {
+    this.audits.expire(nowUs);
+    for (const [key, line] of this.lines) if (this.isOver(line, nowUs, line.service)) this.fold(key, line);
+    for (const [key, edge] of this.refusals) if (this.isOver(edge, nowUs, edge.source)) this.foldEdge(key, edge);
   }
 
   audit(record: Audit): void {
@@ -125,6 +141,25 @@ export class Ledger {
     this.signals = new Map(signals);
   }
 
+  private isOver(one: { lastUs?: number | undefined }, nowUs: number, name: string): boolean {
+    // Adding to a line forgets when that was last: the next look is it.
+    one.lastUs ??= nowUs;
+    return one.lastUs < nowUs - this.retention.ledgerUs && name !== OTHER;
+  }
+
+  private fold(key: string, from: Line): void {
+    this.lines.delete(key);
+    const to = this.line({ kind: OTHER, service: OTHER, operation: OTHER });
+    for (const sum of ['verdicts', 'heldOut', 'wrong'] as const) to[sum] += from[sum];
+    for (const sum of Object.keys(from.saved) as (keyof Saved)[]) to.saved[sum] += from.saved[sum];
+  }
+
+  private foldEdge(key: string, from: Refusals): void {
+    this.refusals.delete(key);
+    const to = this.edge(OTHER, OTHER);
+    for (const sum of ['refused', 'wouldRefuse', 'withheld', 'retriesSuppressed'] as const) to[sum] += from[sum];
+  }
+
   private line({ kind, service, operation }: Pick<VerdictRecord, 'kind' | 'service' | 'operation'>): Line {
     const full = this.lines.size >= LINES_MAX && !this.lines.has(lineKey({ kind, service, operation }));
     const names = full ? { kind: OTHER, service: OTHER, operation: OTHER } : { kind, service, operation };
@@ -133,13 +168,17 @@ export class Ledger {
     if (line === undefined) {
       this.lines.set(key, (line = { ...names, verdicts: 0, heldOut: 0, wrong: 0, saved: nothingSaved() }));
     }
+    line.lastUs = undefined;
     return line;
   }
 
   private edge(source: string, destination: string): Refusals {
     const key = `${source}\n${destination}`;
     const known = this.refusals.get(key);
-    if (known !== undefined) return known;
+    if (known !== undefined) {
+      known.lastUs = undefined;
+      return known;
+    }
     if (this.refusals.size >= LINES_MAX && source !== OTHER) return this.edge(OTHER, OTHER);
     const edge = { source, destination, refused: 0, wouldRefuse: 0, withheld: 0, retriesSuppressed: 0 };
     this.refusals.set(key, edge);

@@ -1,11 +1,8 @@
 // The verdicts that are remembered: found by any id of their transaction, the oldest forgotten first.
 
 import type { Mode } from './modes.js';
+import { RETENTION, type Retention } from './retention.js';
 import type { StepRecord } from './signals.js';
-
-/** Verdicts remembered, at most, and for how long, us. */
-export const VERDICTS_MAX = 20_000;
-export const RETAIN_US = 90 * 24 * 3600 * 1e6;
 
 export type Reason = 'named' | 'learned' | 'triggered';
 
@@ -83,7 +80,10 @@ export class Verdicts {
   forgotten = 0;
 
   /** @param onForget told of each that is given up */
-  constructor(private readonly onForget: (record: VerdictRecord) => void = () => undefined) {}
+  constructor(
+    private readonly onForget: (record: VerdictRecord) => void = () => undefined,
+    private readonly retention: Pick<Retention, 'signalsUs' | 'verdictsMax'> = RETENTION,
+  ) {}
 
   get size(): number {
     return this.byId.size;
@@ -114,12 +114,12 @@ export class Verdicts {
       if (!this.byTransaction.has(name)) this.countWord(name, 1);
       this.byTransaction.set(name, record);
     }
-    if (this.byId.size > VERDICTS_MAX) this.drop(this.byId.values().next().value!);
+    if (this.byId.size > this.retention.verdictsMax) this.drop(this.byId.values().next().value!);
   }
 
   expire(nowUs: number): void {
     for (const record of this.byId.values()) {
-      if (record.decidedUs >= nowUs - RETAIN_US) return;
+      if (record.decidedUs >= nowUs - this.retention.signalsUs) return;
       this.drop(record);
     }
   }

@@ -6,7 +6,8 @@ import { isFrom } from '../../../collector/src/access/peers.js';
 import { Refusals, TOLD_MAX, TOLD_PER_CALLER_MAX, WINDOW_MS } from '../../../collector/src/access/refusals.js';
 import { parseSpiffe, workloadOf } from '../../../collector/src/access/spiffe.js';
 import { parseXfcc, workloadOfXfcc } from '../../../collector/src/access/xfcc.js';
-import { Audits, ACTS_MAX, REFUSALS_MAX } from '../../../collector/src/rollback/audits.js';
+import { Audits } from '../../../collector/src/rollback/audits.js';
+import { RETENTION } from '../../../collector/src/rollback/retention.js';
 import { hashOf, spiffe } from './support.js';
 
 describe('SPIFFE ids', () => {
@@ -286,13 +287,13 @@ describe('refusals', () => {
         result: '',
       });
     add(1, 'kill');
-    for (let n = 0; n < REFUSALS_MAX + 50; n++) add(n + 2, 'refused');
+    for (let n = 0; n < RETENTION.auditMax + 50; n++) add(n + 2, 'refused');
     add(1, 'kill');
     const all = audits.all();
-    assert.deepEqual([all.length, all.at(-1)!.id], [REFUSALS_MAX + 1, 'kill 1']);
+    assert.deepEqual([all.length, all.at(-1)!.id], [RETENTION.auditMax + 1, 'kill 1']);
     assert.ok(all.every(({ actor }) => actor.length < 1000));
-    for (let n = 0; n < ACTS_MAX + 5; n++) add(n, 'kill');
-    assert.equal(audits.all().filter(({ action }) => action === 'kill').length, ACTS_MAX);
+    for (let n = 0; n < RETENTION.auditMax + 5; n++) add(n, 'kill');
+    assert.equal(audits.all().filter(({ action }) => action === 'kill').length, RETENTION.auditMax);
     audits.expire(91 * 24 * 3600 * 1e6);
     assert.equal(audits.all().length, 0);
   });
