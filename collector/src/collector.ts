@@ -201,7 +201,7 @@ export async function startCollector({
     replicas?.tick();
     transactions.tick(clock.nowUs());
     rollback.tick(clock.nowUs());
-    access?.tick(clock.monotonicMs());
+    void gate?.tick(clock.monotonicMs());
     tls?.look(clock.monotonicMs());
   };
   const asksClients = config.tls?.clientCa !== undefined;

@@ -61,9 +61,10 @@ export class Access {
     return this.file !== undefined && this.file.refused !== '';
   }
 
-  tick(nowMs: number): void {
-    this.file?.look(nowMs);
+  /** True when another access file is in force. */
+  tick(nowMs: number): boolean {
     this.refusals.tick(nowMs);
+    return this.file?.look(nowMs) ?? false;
   }
 
   /**

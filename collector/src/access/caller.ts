@@ -20,7 +20,9 @@ export class Grant {
 
   /** All that the parts hold together. */
   static of(parts: readonly Part[]): Grant {
-    return new Grant(parts);
+    return new Grant(
+      parts.map(({ namespaces, services }) => (services === undefined ? { namespaces } : { namespaces, services })),
+    );
   }
 
   static union(grants: readonly Grant[]): Grant {
@@ -50,6 +52,10 @@ export class Grant {
     );
   }
 
+  equals(other: Grant): boolean {
+    return JSON.stringify(this.parts) === JSON.stringify(other.parts);
+  }
+
   toString(): string {
     if (this.all) return 'all namespaces';
     const names = this.parts.flatMap(({ namespaces, services }) => services ?? namespaces);
@@ -71,4 +77,10 @@ export interface Caller {
 export function grantOf(caller: Caller, ...roles: readonly Role[]): Grant {
   const grants = roles.flatMap(role => caller.roles.get(role) ?? []);
   return grants.length === 1 ? grants[0]! : Grant.union(grants);
+}
+
+/** Whether somebody may still do what they might, and nothing else. */
+export function sameRights(a: Caller, b: Caller): boolean {
+  if (a.name !== b.name || a.node !== b.node || a.roles.size !== b.roles.size) return false;
+  return [...a.roles].every(([role, grant]) => b.roles.get(role)?.equals(grant) === true);
 }

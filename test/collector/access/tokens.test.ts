@@ -190,6 +190,47 @@ describe('tokens', function () {
     change(before);
   });
 
+  it('that are taken back or changed end the streams that they opened, and no others', async () => {
+    cluster.accounts.set('k-watch', account('dana', []));
+    const opened = ['t-ann', 'k-watch'].map(token => {
+      const stream = as(bearer(token)).stream('Registry.WatchStatus', {});
+      const ended = new Promise<Failure>(resolve => stream.on('error', resolve));
+      const synced = new Promise<void>(resolve =>
+        stream.on('data', ({ synced: all }: Plain) => all === true && resolve()),
+      );
+      return { ended, synced };
+    });
+    await Promise.all(opened.map(({ synced }) => synced));
+    const [ann, dana] = opened as [(typeof opened)[number], (typeof opened)[number]];
+    const before = readFileSync(folder.file('access.yaml'), 'utf8');
+    const put = (text: string, ms = 1100): void => {
+      renameSync(folder.write('access.new', text), folder.file('access.yaml'));
+      collector.clock.advanceMs(ms);
+      collector.running.tick();
+    };
+    put(
+      before.replace(
+        'name: dana, roles: [viewer], namespaces: [shop]',
+        'name: dana, roles: [viewer], namespaces: [bank]',
+      ),
+    );
+    const narrowed = await dana.ended;
+    assert.deepEqual(
+      [narrowed.code, narrowed.details],
+      [Code.ABORTED, 'what you may see or do has changed; call again'],
+    );
+    put(before.replace(hashOf('t-ann'), hashOf('t-ann-3')));
+    assert.equal((await ann.ended).code, Code.UNAUTHENTICATED);
+    put(before);
+    const again = as(bearer('k-watch')).stream('Registry.WatchStatus', {});
+    const ended = new Promise<Failure>(resolve => again.on('error', resolve));
+    await new Promise<void>(resolve => again.on('data', ({ synced }: Plain) => synced === true && resolve()));
+    cluster.accounts.delete('k-watch');
+    collector.clock.advanceMs(YES_MS);
+    collector.running.tick();
+    assert.equal((await ended).code, Code.UNAUTHENTICATED, 'the cluster took it back');
+  });
+
   it('are not needed where the own sidecar says who it is, by the last element only', async () => {
     const own = { proxyId: 'p-x', cuid: `eeeeeeee${CUID.slice(8)}`, ip: '10.0.7.7' };
     const report = (header: string, extra: Plain = {}): Promise<Plain> =>
