@@ -165,6 +165,7 @@ export async function startCollector({
     ...(replicas === undefined ? {} : { replicas }),
     streamsMax: config.streamsMax,
   });
+  if (replicas !== undefined) replicas.ingest = ingest;
   rollback.proxies.tell = (life, directives) => ingest.tell(life, directives);
   const access = gate?.access;
   const limiter = new PeerLimiter(config.peerMessagesPerSecond);

@@ -38,6 +38,8 @@ export type Message =
       readonly told: readonly (readonly [id: string, proxies: number])[];
       /** Proxies here that take directives. */
       readonly proxies: number;
+      /** Report streams open. */
+      readonly streams: number;
       /** Highest version of a directive given. */
       readonly version: number;
       /** Since when it counts, us since 1970: events, and what rollback did. */

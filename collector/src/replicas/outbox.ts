@@ -21,6 +21,8 @@ export interface OutboxParts {
   readonly registry: Registry;
   readonly rollback: Pick<Rollback, 'proxies' | 'ledger'>;
   readonly recovered: Pick<Recovered, 'countingSinceUs'>;
+  /** Report streams open. */
+  readonly streams: () => number;
 }
 
 export class Outbox {
@@ -72,7 +74,8 @@ export class Outbox {
     this.told = [];
     const { size: proxies, highestVersion: version } = rollback.proxies;
     const since = { sinceUs: recovered.countingSinceUs, ledgerSinceUs: rollback.ledger.since };
-    return { type: 'state', lives, lists, told, proxies, version, ...since, fresh };
+    const streams = this.parts.streams();
+    return { type: 'state', lives, lists, told, proxies, streams, version, ...since, fresh };
   }
 
   private news(life: Life): LifeNews {

@@ -9,6 +9,8 @@
 
 import type { Clock } from '../clock.js';
 import type { InFlight, Report } from '../ingest/report.js';
+import type { Ingest } from '../ingest/ingest.js';
+import { RELIEVE_EVERY_MS } from '../ingest/moves.js';
 import type { ReplicasPort } from '../ingest/replicas-port.js';
 import { instanceRef } from '../ingest/apply.js';
 import type { TransactionsPort } from '../ingest/transactions-port.js';
@@ -62,6 +64,11 @@ export class Replicas implements ReplicasPort, Peers {
   private readonly outbox: Outbox;
   private readonly callbacks = new Callbacks();
   private readonly proxies = new Map<string, number>();
+  /** Report streams of each other replica. */
+  private readonly streams = new Map<string, number>();
+  /** Whose streams they are here, once there are any. */
+  ingest: Pick<Ingest, 'streams' | 'relieve'> | undefined;
+  private relievedMs = Number.NEGATIVE_INFINITY;
   private readonly early = new Set<SignalMessage>();
   /** News of lives that the log has not brought yet, by CUID. */
   private readonly unborn = new Map<
@@ -76,7 +83,7 @@ export class Replicas implements ReplicasPort, Peers {
   constructor(private readonly parts: ReplicasParts) {
     const { clock, registry, rollback, recovered, shared } = parts;
     this.membership = new Membership(shared.replicaId);
-    this.outbox = new Outbox({ clock, registry, rollback, recovered });
+    this.outbox = new Outbox({ clock, registry, rollback, recovered, streams: () => this.ingest?.streams ?? 0 });
     registry.mayEnd = life => this.isFresh() && this.membership.owns(life.cuid);
     rollback.peers = this;
     shared.bus.subscribe((from, bytes) => this.take(from, bytes));
@@ -149,7 +156,7 @@ export class Replicas implements ReplicasPort, Peers {
 
   /** To be called about four times a second. */
   tick(): void {
-    const { clock, shared } = this.parts;
+    const { clock } = this.parts;
     const nowMs = clock.monotonicMs();
     const stale = !this.isFresh();
     // Nobody could be heard: that says nothing of them, and their time begins anew.
@@ -165,7 +172,11 @@ export class Replicas implements ReplicasPort, Peers {
       if (this.onLife(from, news, nowMs - atMs) || nowMs - atMs > UNBORN_MS) this.unborn.delete(cuid);
     }
     for (const signal of this.early) if (this.signal(signal)) this.early.delete(signal);
-    if (shared.staleMs() <= STALE_MS) this.publishState();
+    if (stale) return;
+    this.publishState();
+    if (nowMs - this.relievedMs < RELIEVE_EVERY_MS) return;
+    this.relievedMs = nowMs;
+    this.ingest?.relieve([...this.streams.values()]);
   }
 
   /** Says that this replica leaves: others take its duties over at once. */
@@ -184,6 +195,7 @@ export class Replicas implements ReplicasPort, Peers {
     registry.leftElsewhere(id);
     this.callbacks.left(id);
     this.proxies.delete(id);
+    this.streams.delete(id);
     rollback.tookOver();
   }
 
@@ -232,13 +244,14 @@ export class Replicas implements ReplicasPort, Peers {
   }
 
   private onState(from: string, message: StateMessage): void {
-    const { lives, lists, told, proxies, version, sinceUs, ledgerSinceUs, fresh } = message;
+    const { lives, lists, told, proxies, streams, version, sinceUs, ledgerSinceUs, fresh } = message;
     const { registry, transactions, rollback, recovered } = this.parts;
     // Both have read the same log: who began later knows what the other knew.
     recovered.countingSinceUs = Math.min(recovered.countingSinceUs, sinceUs);
     rollback.ledger.reaches(ledgerSinceUs);
     if (fresh) this.outbox.all();
     this.proxies.set(from, proxies);
+    this.streams.set(from, streams);
     rollback.proxies.raise(version);
     for (const news of lives) if (!this.onLife(from, news, 0)) this.keepUnborn(from, news);
     for (const news of lists) {
