@@ -5,6 +5,7 @@ import type { ReadParts } from './parts.js';
 import { Exhausted, InvalidArgument } from '../errors.js';
 import type { Rollback } from '../rollback/controller.js';
 import { signalMessage } from '../rollback/messages.js';
+import { Outbox, sharedBytes } from './outbox.js';
 import { addressedTo } from '../rollback/signals.js';
 import { WATCHERS_MAX, type Delivery } from '../rollback/watchers.js';
 
@@ -36,24 +37,13 @@ export function watchSignals(
   }
   const { watchers, parts } = rollback;
   if (watchers.size >= WATCHERS_MAX) throw new Exhausted(`${WATCHERS_MAX} watchers are all that is allowed`, RETRY_MS);
-  const backlog: object[] = [];
-  let blocked = false;
+  const outbox = new Outbox(call as ServerWritableStream<never, object>, () => parts.clock.monotonicMs());
   const deliver = (delivery: Delivery): void => {
-    const message = signalMessage(delivery);
-    if (!blocked) blocked = !call.write(message);
-    else if (backlog.push(message) > BACKLOG_MAX) {
-      stop();
-      call.emit('error', { code: 8, details: 'signals are not being read; watch again with the last resume_token' });
-    }
+    if (outbox.endIfUnread()) return;
+    outbox.send(sharedBytes('Signal', delivery, () => signalMessage(delivery)));
+    if (outbox.waiting > BACKLOG_MAX) outbox.end('signals are not being read; watch again with the last resume_token');
   };
-  const stop = watchers.add({ service, cuid, deliver });
-  call.on('drain', () => {
-    blocked = false;
-    while (!blocked && backlog.length > 0) blocked = !call.write(backlog.shift()!);
-  });
-  call.on('cancelled', stop);
-  call.on('error', stop);
-  call.on('close', stop);
+  outbox.onOver(watchers.add({ service, cuid, deliver }));
   const nowUs = parts.clock.nowUs();
   for (const delivery of openSignals(rollback, service)) {
     const { step, sequence } = delivery;

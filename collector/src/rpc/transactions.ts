@@ -17,6 +17,7 @@ import { InvalidArgument } from '../errors.js';
 import type { Registry } from '../registry/registry.js';
 import { LOOKED_AT, type Pieces } from '../slices.js';
 import { microseconds, timestamp } from './encode.js';
+import { Outbox, sharedBytes } from './outbox.js';
 import { pageSize } from './pages.js';
 import type { ReadParts } from './parts.js';
 
@@ -111,25 +112,20 @@ export function* getFlow({ transactions, permit }: ReadParts, request: GetFlowRe
 }
 
 export function watchTransactions(
-  { transactions, permit }: ReadParts,
+  { transactions, permit, clock }: ReadParts,
   call: ServerWritableStream<ListTransactionsRequest, object>,
 ): void {
   checkStates(call.request.states);
-  const backlog: object[] = [];
-  let blocked = false;
+  const outbox = new Outbox(call as ServerWritableStream<never, object>, () => clock.monotonicMs());
   const filter = { ...call.request, ...sightOf(permit) };
-  const stop = transactions.watch(filter, whole => {
-    const transaction = hideHead(whole as HeadMessage, permit.reads);
-    if (!blocked) blocked = !call.write(transaction);
-    else if (backlog.push(transaction) > WATCH_BACKLOG_MAX) backlog.shift();
-  });
-  call.on('drain', () => {
-    blocked = false;
-    while (!blocked && backlog.length > 0) blocked = !call.write(backlog.shift()!);
-  });
-  call.on('cancelled', stop);
-  call.on('error', stop);
-  call.on('close', stop);
+  outbox.onOver(
+    transactions.watch(filter, whole => {
+      if (outbox.endIfUnread()) return;
+      // Most watchers see the same of it, and get the same bytes.
+      outbox.send(sharedBytes('Transaction', hideHead(whole as HeadMessage, permit.reads)));
+      if (outbox.waiting > WATCH_BACKLOG_MAX) outbox.passOver();
+    }),
+  );
 }
 
 function checkId(id = ''): string {
