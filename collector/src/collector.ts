@@ -8,6 +8,7 @@ import { TlsFiles } from './access/tls.js';
 import { TokenReview } from './access/token-review.js';
 import { systemClock, type Clock } from './clock.js';
 import type { Address, Config } from './config.js';
+import { tellAgain } from './export/again.js';
 import { Exports } from './export/exports.js';
 import { HttpServer } from './http/server.js';
 import { Applier } from './ingest/apply.js';
@@ -26,7 +27,6 @@ import { Rollback } from './rollback/controller.js';
 import { Learner } from './rollback/learner.js';
 import { defaultPolicy, PolicyFile } from './rollback/policy-source.js';
 import { storyOf } from './rollback/story.js';
-import type { VerdictRecord } from './rollback/verdicts.js';
 import { Replicas } from './replicas/replicas.js';
 import { PeerLimiter } from './rpc/limits.js';
 import type { ReadParts } from './rpc/parts.js';
@@ -59,6 +59,8 @@ export interface RunningCollector {
 }
 
 const TICK_MS = 250;
+
+const NOBODY: readonly string[] = [];
 
 /** Calls still under way at the end of the drain are cut off after this long. */
 const STOP_GRACE_MS = 1000;
@@ -147,7 +149,6 @@ export async function startCollector({
       ? undefined
       : new Replicas({ clock, log, registry, transactions, rollback, recovered, shared });
   exports = await Exports.open({ settings: config.exports, clock, log }).catch(closing(store));
-  exports?.verdicts(recentOf(rollback, clock.nowUs()));
   const opened = { close: () => Promise.all([store.close(), exports?.close()]) };
   await replicas?.join();
 
@@ -196,12 +197,18 @@ export async function startCollector({
     ...(tls === undefined ? {} : { tls }),
   });
 
+  const again = tellAgain(
+    rollback,
+    () => replicas?.membership.all ?? NOBODY,
+    records => exports?.verdicts(records),
+  );
   const tick = (): void => {
     registry.tick();
     ingest.tick();
     replicas?.tick();
     transactions.tick(clock.nowUs());
     rollback.tick(clock.nowUs());
+    again(clock.nowUs());
     void gate?.tick(clock.monotonicMs());
     tls?.look(clock.monotonicMs());
   };
@@ -275,12 +282,6 @@ async function drain(ingest: Ingest, drainMs: number): Promise<void> {
   }
   ingest.endAll();
 }
-
-/** Verdicts of this long ago are exported again after a start: the process before may not have got to it, us. */
-const REPEATED_US = 5 * 60 * 1e6;
-
-const recentOf = ({ verdicts }: Rollback, nowUs: number): VerdictRecord[] =>
-  [...verdicts.all()].filter(({ decidedUs }) => decidedUs >= nowUs - REPEATED_US).reverse();
 
 const closing =
   (store: { close(): Promise<unknown> }) =>
