@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { ConfigError } from '../../collector/src/errors.js';
+import { PROTOS } from '../../collector/src/paths.js';
 import { checkInfo } from '../../collector/src/store/redis/connect.js';
 import { ACL_NEEDED } from '../../collector/src/store/redis/faults.js';
-import type { RedisStore } from '../../collector/src/store/redis/redis-store.js';
+import { shardOf } from '../../collector/src/store/redis/keys.js';
+import type { RedisStore, RedisStoreOptions } from '../../collector/src/store/redis/redis-store.js';
 import { RedisServer, waitFor } from '../support/redis.js';
 import { access, freshPrefix, openStore, quiet, redisStore } from './redis-support.js';
 import { EMPTY, life, Recovered, stored } from './store-contract.js';
@@ -27,8 +31,18 @@ describe('a store whose Redis says no', function () {
     await server.stop();
   });
 
-  const starts = async (user: string, password: string, prefix = freshPrefix()): Promise<RedisStore> => {
-    store = redisStore(server.url, prefix, { access: access(server.url, user, password), log, startMs: 3000 });
+  const starts = async (
+    user: string,
+    password: string,
+    prefix = freshPrefix(),
+    extra: Partial<RedisStoreOptions> = {},
+  ): Promise<RedisStore> => {
+    store = redisStore(server.url, prefix, {
+      access: access(server.url, user, password),
+      log,
+      startMs: 3000,
+      ...extra,
+    });
     await store.open(new Recovered(), EMPTY);
     return store;
   };
@@ -52,15 +66,22 @@ describe('a store whose Redis says no', function () {
   it('works with exactly the permissions that the message about missing ones names', async () => {
     const rules = ACL_NEEDED.replaceAll('PREFIX', 'own').split(' ');
     await server.command('acl', 'setuser', 'mp', 'on', '>right', ...rules);
-    const opened = await starts('mp', 'right', 'own');
-    await opened.putBatches([stored(1)]);
+    const opened = await starts('mp', 'right', 'own', { logBytesMax: 1 });
+    const rows = Array.from({ length: 200 }, () => ({}));
+    for (let seq = 1; seq <= 40; seq++) await opened.putBatches([stored(seq, rows)]);
     await opened.putLife(life());
     await opened.putRollback([{ type: 'kill', id: 'a', value: null }]);
     for (let i = 0; i < 3; i++) assert.equal(await opened.keeper.snapshotNow(), true);
     await opened.keeper.trimNow();
-    opened.shared.bus.publish(Buffer.from('x'));
-    await waitFor('the bus', () => opened.shared.staleMs() === 0);
+    assert.ok(Number(await server.command('xlen', `own:{${shardOf('p1')}}:log`)) < 40, 'the log was cut off');
     assert.deepEqual(told, []);
+    await server.command('client', 'kill', 'user', 'mp');
+    await opened.putBatches([stored(41, rows)]);
+    await waitFor('it to be fresh', () => opened.shared.staleMs() === 0);
+    assert.deepEqual(
+      told.filter(text => !/cannot be reached/.test(text)),
+      [],
+    );
     await opened.close();
     await refuses('mp', 'right', /its ACL refuses the user .*\+evalsha/);
   });
@@ -193,6 +214,11 @@ describe('a store at the wrong Redis', function () {
     assert.throws(() => checkInfo(info('7.0.15', 1), to), /node of a cluster; write --store redis-cluster:/);
     assert.throws(() => checkInfo(info('7.0.15', 0), toCluster), /not a cluster; write --store redis:/);
     assert.deepEqual(checkInfo(info('7.0.15', 0), to), { persists: true });
+  });
+
+  it('names the permissions that the page about Redis names', () => {
+    const page = readFileSync(join(PROTOS, '..', 'docs', 'redis.md'), 'utf8');
+    assert.ok(page.includes(`>PASSWORD ${ACL_NEEDED.replaceAll('PREFIX', 'mp')}\n`));
   });
 
   it('refuses to start, and says so, where a cluster is none', async () => {

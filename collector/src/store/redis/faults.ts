@@ -20,8 +20,9 @@ interface Rule {
 
 /** What the collector's ACL user must be allowed to do. */
 export const ACL_NEEDED =
-  '+info +eval +evalsha +wait +get +set +del +unlink +persist +exists +hget +hset +hdel +expire +incr +pexpire ' +
-  '+xadd +xrange +xtrim +xinfo|stream +spublish +ssubscribe +cluster|slots +cluster|info ~PREFIX:* &PREFIX:*';
+  '+info +eval +evalsha +wait +get +set +del +unlink +persist +exists +hget +hgetall +hkeys +hlen +hset ' +
+  '+hdel +expire +pexpire +xadd +xrange +xtrim +xinfo|stream +spublish +ssubscribe +cluster|slots +cluster|info ' +
+  '~PREFIX:* &PREFIX:*';
 
 const away = (message: string): string =>
   `it cannot be reached (${shown(message)}); check the address, and that it runs`;
