@@ -260,6 +260,9 @@ export function announceStart(config: Config, running: RunningCollector, log: Lo
     { version: VERSION, grpc: running.grpc, http: running.http, settings: config.effective },
     'collector started',
   );
+  if (config.access === undefined && config.insecure) {
+    log.warn('nobody is asked who they are: whoever reaches these addresses may report, read and change everything');
+  }
   if (!keeps(config)) {
     log.warn(
       'without --data-dir or Redis a restart loses lives and addresses, counts, transactions, flow and producer positions',

@@ -26,7 +26,7 @@ export interface TlsPeer {
 }
 
 export class TlsFiles {
-  private readonly files: WatchedFiles<SecureContextOptions>;
+  private readonly files: WatchedFiles<Loaded>;
   private readonly listeners = new Set<(context: SecureContextOptions) => void>();
 
   /** @throws ConfigError when a file cannot be read or does not fit the others */
@@ -37,7 +37,12 @@ export class TlsFiles {
   }
 
   get context(): SecureContextOptions {
-    return this.files.value;
+    return this.files.value.context;
+  }
+
+  /** When the own certificate ends, ms since 1970. */
+  get notAfterMs(): number {
+    return this.files.value.notAfterMs;
   }
 
   get refused(): string {
@@ -51,11 +56,16 @@ export class TlsFiles {
 
   look(nowMs: number): void {
     if (!this.files.look(nowMs)) return;
-    for (const listener of this.listeners) listener(this.files.value);
+    for (const listener of this.listeners) listener(this.context);
   }
 }
 
-function readContext({ cert, key, clientCa }: TlsSettings): SecureContextOptions {
+interface Loaded {
+  readonly context: SecureContextOptions;
+  readonly notAfterMs: number;
+}
+
+function readContext({ cert, key, clientCa }: TlsSettings): Loaded {
   const read = <T>(setting: string, path: string, parse: (text: Buffer) => T): { bytes: Buffer; parsed: T } => {
     try {
       const bytes = readFileSync(path);
@@ -70,13 +80,14 @@ function readContext({ cert, key, clientCa }: TlsSettings): SecureContextOptions
     throw new ConfigError(`--tls-key ${key} is not the key of --tls-cert ${cert}; give the two that belong together`);
   }
   const ca = clientCa === undefined ? undefined : read('tls-client-ca', clientCa, bytes => new X509Certificate(bytes));
-  return {
+  const context = {
     cert: certificate.bytes,
     key: privateKey.bytes,
     ...(ca === undefined ? {} : { ca: ca.bytes }),
     minVersion: PROTOCOL,
     secureOptions: constants.SSL_OP_NO_TICKET,
-  };
+  } as const;
+  return { context, notAfterMs: Date.parse(certificate.parsed.validTo) };
 }
 
 /** Listens with TLS and hands over each connection, with what its certificate says. */

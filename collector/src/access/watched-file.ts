@@ -1,6 +1,6 @@
 // Files that are read again when they change. What is wrong is refused whole, said once, and what was before stays.
 
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import type { Logger } from '../log.js';
 
 /** How often files are looked at, ms. */
@@ -25,7 +25,8 @@ export class WatchedFiles<T> {
     private readonly load: () => T,
     private readonly log: Logger,
   ) {
-    this.seen = this.stamp();
+    // Before they are read, so that what changes meanwhile is seen; a file that is not there is what `load` tells of.
+    this.seen = paths.every(path => existsSync(path)) ? this.stamp() : '';
     this.value = load();
   }
 

@@ -169,6 +169,12 @@ export const CATALOGUE = {
     labels: ['reason'],
     help: 'Calls refused: nobody known (`unauthenticated`), no role for it, out of reach (`scope`), or no TLS.',
   },
+  tls_certificate_end_timestamp_seconds: {
+    type: 'gauge',
+    unit: 'seconds',
+    labels: [],
+    help: 'When the certificate that the collector shows ends, since 1970.',
+  },
   access_files_refused: {
     type: 'gauge',
     unit: 'files',

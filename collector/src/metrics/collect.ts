@@ -219,6 +219,7 @@ function collectIngest({ totals, ingest, counts, registry }: MetricParts, emit: 
 
 function collectAccess({ access, tls }: MetricParts, emit: Emit): void {
   for (const [cause, count] of access?.refusals.total ?? []) emit('access_refused_total', [cause], count);
+  if (tls !== undefined) emit('tls_certificate_end_timestamp_seconds', [], tls.notAfterMs / 1000);
   if (access === undefined && tls === undefined) return;
   const refused = [access?.fileRefused === true, tls !== undefined && tls.refused !== ''];
   emit('access_files_refused', [], refused.filter(Boolean).length);

@@ -12,10 +12,10 @@ import {
   type HeadMessage,
   type TransactionMessage,
 } from '../access/hide.js';
-import type { Permit } from '../access/permit.js';
 import { InvalidArgument } from '../errors.js';
 import type { Registry } from '../registry/registry.js';
 import { LOOKED_AT, type Pieces } from '../slices.js';
+import type { Filter } from '../transactions/list.js';
 import { microseconds, timestamp } from './encode.js';
 import { Outbox, sharedBytes } from './outbox.js';
 import { pageSize } from './pages.js';
@@ -68,13 +68,11 @@ function thrown(error: Error): never {
 }
 
 /** What of a list may be seen; undefined = all of it. */
-const sightOf = ({ reads }: Permit): { sees?: (service: string) => boolean } =>
-  reads.all ? {} : { sees: service => reads.covers(service) };
+const sightOf = ({ permit: { reads }, registry }: ReadParts): Pick<Filter, 'sees'> =>
+  reads.all ? {} : { sees: (service, cuid = '') => reads.covers(registry.find(cuid)?.service ?? service) };
 
-export function* listTransactions(
-  { transactions, registry, permit }: ReadParts,
-  request: ListTransactionsRequest,
-): Pieces<object> {
+export function* listTransactions(parts: ReadParts, request: ListTransactionsRequest): Pieces<object> {
+  const { transactions, registry, permit } = parts;
   checkStates(request.states);
   const olderThanUs = microseconds(request.olderThan);
   if (olderThanUs !== undefined && olderThanUs < 0) {
@@ -82,7 +80,7 @@ export function* listTransactions(
   }
   const found = yield* transactions.listPieces({
     ...request,
-    ...sightOf(permit),
+    ...sightOf(parts),
     pageSize: pageSize(request.pageSize),
   });
   const heads = (found as { transactions: HeadMessage[] }).transactions.map(one => hideHead(one, permit.reads));
@@ -111,13 +109,11 @@ export function* getFlow({ transactions, permit }: ReadParts, request: GetFlowRe
   return { flows: kind === '' || reads.covers(serviceOfKind(kind)) ? hideFlows(flows, reads) : [] };
 }
 
-export function watchTransactions(
-  { transactions, permit, clock }: ReadParts,
-  call: ServerWritableStream<ListTransactionsRequest, object>,
-): void {
+export function watchTransactions(parts: ReadParts, call: ServerWritableStream<ListTransactionsRequest, object>): void {
+  const { transactions, permit, clock } = parts;
   checkStates(call.request.states);
   const outbox = new Outbox(call as ServerWritableStream<never, object>, () => clock.monotonicMs());
-  const filter = { ...call.request, ...sightOf(permit) };
+  const filter = { ...call.request, ...sightOf(parts) };
   outbox.onOver(
     transactions.watch(filter, whole => {
       if (outbox.endIfUnread()) return;

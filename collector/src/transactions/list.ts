@@ -1,6 +1,7 @@
 // Transactions.List: which transactions, newest first, in pages.
 
 import { InvalidArgument } from '../errors.js';
+import { ROW_FLAG } from '../ingest/columns.js';
 import { serviceOfHost } from '../registry/counts.js';
 import { microseconds } from '../rpc/encode.js';
 import { matches } from '../rpc/pages.js';
@@ -15,8 +16,11 @@ export interface Filter {
   readonly states?: readonly string[];
   readonly service?: string;
   readonly namespace?: string;
-  /** Of which services anything may be seen; absent = of all. What lies beyond them is not searched either. */
-  readonly sees?: (service: string) => boolean;
+  /**
+   * Of which services anything may be seen; absent = of all. What lies beyond them is not searched either.
+   * `cuid`: of the callee as its caller knows it, which tells the service better than a host name.
+   */
+  readonly sees?: (service: string, cuid?: string) => boolean;
 }
 
 export interface ListRequest extends Filter {
@@ -73,13 +77,16 @@ export function passes(table: Table, transaction: Transaction, filter: Filter): 
   for (const row of table.rowsOf(transaction)) {
     const own = table.rows.instanceOf(row).service;
     const peer = (): string => serviceOfHost(table.rows.peerServiceOf(row));
-    if (sees !== undefined && !sees(own) && !sees(peer())) continue;
+    if (sees !== undefined && !sees(own) && !(isCall(table, row) && sees(peer(), table.rows.peerCuidOf(row)))) continue;
     if (matches(own, service, namespace)) return true;
     // Services without a sidecar take part by their host name.
     if (service !== '' && peer() === service) return true;
   }
   return false;
 }
+
+/** A step is seen from both of its ends; that an event had a caller only the caller's own row tells. */
+const isCall = (table: Table, row: number): boolean => (table.rows.flags(row) & ROW_FLAG.CALL) !== 0;
 
 interface Position {
   readonly beginUs: number;

@@ -256,6 +256,10 @@ export class Rows {
     return this.texts.get(this.get(number, PEER_SERVICE));
   }
 
+  peerCuidOf(number: number): string {
+    return this.texts.get(this.get(number, PEER_CUID));
+  }
+
   /** Of a row that runs: it was heard of again. */
   heard(number: number, endUs: number, durationUs: number): void {
     this.chunk(number).doubles[(at(number) >> 1) + END] = endUs;

@@ -203,6 +203,8 @@ describe('identities over TLS', function () {
   it('speaks TLS on HTTP, takes tokens there, and keeps metrics and health open', async () => {
     assert.equal((await get('/healthz')).code, 200);
     assert.match((await get('/metrics')).text, /meshpulse_access_refused_total\{reason="unauthenticated"\} [1-9]/);
+    const end = Number(/tls_certificate_end_timestamp_seconds (\d+)/.exec((await get('/metrics')).text)?.[1]) * 1000;
+    assert.ok(end > Date.now() && end < Date.now() + 3 * 24 * 3_600_000, String(end));
     const nobody = await get('/api/v1/services');
     assert.deepEqual([nobody.code, nobody.challenge], [401, 'Bearer']);
     assert.equal((await get('/api/v1/services', bearer('guess'))).code, 401);

@@ -234,6 +234,27 @@ describe('what is seen of other namespaces', function () {
     assert.deepEqual(await names('ops', 'Transactions.List', 'transactions', 'kind'), ['hidden', 'scan.ops GET /']);
   });
 
+  it('follows what touches own services, its kind hidden, and nothing else', async () => {
+    const key = 'c'.repeat(32);
+    const open = (who: Who): { seen: Plain[]; cancel: () => void } => {
+      const stream = as(who).stream('Transactions.Watch', {});
+      const seen: Plain[] = [];
+      stream.on('error', () => undefined);
+      stream.on('data', (one: Plain) => seen.push(one));
+      return { seen, cancel: () => stream.cancel() };
+    };
+    const [shop, bank, all] = [open('shop'), open('bank'), open('all')];
+    await new Promise(resolve => setTimeout(resolve, 200));
+    const entry = { key, start: 0, operation: 'POST /new', duration: 20, flags: ENTRY, event: 'c1' };
+    const call = { ...entry, event: 'c2', flags: CALL, operation: 'POST /pay', peerCuid: cuidOf('pay.shop') };
+    await mesh.report('front.web', [entry, call], Date.now());
+    await until('all is told', () => all.seen.find(one => one['key'] === key && one['kind'] !== ''));
+    const told = await until('shop is told', () => shop.seen.find(one => one['key'] === key && one['kind'] !== ''));
+    assert.equal(told['kind'], 'hidden');
+    assert.deepEqual(bank.seen, []);
+    for (const one of [shop, bank, all]) one.cancel();
+  });
+
   it('shows of a flow the own steps and the edges that begin or end there', async () => {
     const flows = async (who: Who, request: Plain = {}): Promise<Plain[]> =>
       ((await as(who).call('Registry.GetFlow', request))['flows'] ?? []) as Plain[];

@@ -317,3 +317,26 @@ describe('reviews of tokens', function () {
     });
   }
 });
+
+describe('a collector whose access cannot be set up', function () {
+  this.timeout(30_000);
+  const folder = new Folder();
+  after(() => folder.remove());
+
+  it('does not start, and names setting, file and remedy', async () => {
+    const ca = folder.authority('ca');
+    const [one, two] = [folder.certificate('one', ca, 'DNS:a'), folder.certificate('two', ca, 'DNS:b')];
+    const file = folder.write('access.yaml', 'people:\n  - {name: ann}\n');
+    const tls = (cert: string, key: string): string[] => ['--tls-cert', cert, '--tls-key', key];
+    for (const [args, message] of [
+      [['--token-file', '/nowhere'], /^--token-file \/nowhere: ENOENT/],
+      [['--token-file', file], /^--token-file .*access\.yaml: line 2: people\[0\]\.token is missing/],
+      [tls('/nowhere', one.key), /^--tls-cert \/nowhere cannot be used \(ENOENT.*\); give a file in PEM$/],
+      [tls(file, one.key), /^--tls-cert .*access\.yaml cannot be used/],
+      [tls(one.cert, two.key), /^--tls-key .* is not the key of --tls-cert .*; give the two that belong together$/],
+      [[...tls(one.cert, one.key), '--tls-client-ca', file], /^--tls-client-ca .* cannot be used/],
+    ] as [string[], RegExp][]) {
+      await assert.rejects(start(args), { name: 'ConfigError', message });
+    }
+  });
+});
