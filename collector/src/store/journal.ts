@@ -20,6 +20,9 @@ const COMMIT_BYTES = 1024 * 1024;
 /** After a write failed, the next try waits this long. */
 const RETRY_MS = 1000;
 
+/** A file of ours has a tenth of it; one that is larger is not read, because it would take as much memory. */
+const FILE_BYTES_MAX = 2 ** 30;
+
 /** A snapshot until it is complete. There is one at a time, so what a crash leaves is overwritten. */
 const DRAFT = 'snapshot.tmp';
 
@@ -73,11 +76,26 @@ export class Journal {
 
   /** Reads one file; a bad record and all behind it are put aside under another name. */
   async read(file: JournalFile, visit: (frame: Frame) => void): Promise<boolean> {
-    const bytes = await readFile(file.path);
+    const bytes = await this.contentOf(file);
+    if (bytes === undefined) return false;
     const good = readFrames(bytes, visit);
     if (good === bytes.length) return true;
     await this.quarantine(file, bytes.subarray(good), good);
     return false;
+  }
+
+  /** Undefined for a file that cannot be read at all: it is put aside whole, and the others are read. */
+  private async contentOf(file: JournalFile): Promise<Buffer | undefined> {
+    try {
+      if (file.bytes <= FILE_BYTES_MAX) return await readFile(file.path);
+    } catch (error) {
+      this.events.writeFailed(error as Error);
+    }
+    this.events.quarantined(file.path, 0, file.bytes);
+    await rename(file.path, `${file.path}.corrupt-0`).catch((error: unknown) =>
+      this.events.writeFailed(error as Error),
+    );
+    return undefined;
   }
 
   /** Adds a record. It is durable once a `commit` called afterwards says so. */

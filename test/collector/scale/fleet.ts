@@ -95,10 +95,10 @@ export class Fleet {
   /** The share of the members whose turn it is says something. */
   private tick(): void {
     const nowMs = performance.now();
+    const { instances, everyMs, perConnection, batchEvery } = this.plan;
+    const due = Math.min(instances, Math.ceil((instances * (nowMs - this.tickMs)) / everyMs));
     this.lateMs = Math.max(this.lateMs, nowMs - this.tickMs - TICK_MS);
     this.tickMs = nowMs;
-    const { instances, everyMs, perConnection, batchEvery } = this.plan;
-    const due = Math.min(instances, Math.ceil((instances * TICK_MS) / everyMs));
     for (let i = 0; i < due; i++) {
       this.turn = (this.turn + 1) % instances;
       const withBatch = this.more && this.sent++ % batchEvery === 0;
