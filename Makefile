@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build build-filter build-ts test test-long soak demo lint proto schema format bench bench-signal bench-collector clean distclean
+.PHONY: help setup build build-filter build-ts test test-long soak demo lint proto schema format bench bench-signal bench-collector bench-redis clean distclean
 
 FILTER_SOURCES := asconfig.json $(shell find filter/assembly -name '*.ts' 2>/dev/null)
 
@@ -60,6 +60,9 @@ bench-signal: setup build ## failed call to directive elsewhere, beside Redis PU
 
 bench-collector: setup build ## CPU of the collector for one event, beside plain gRPC and Go (three minutes; needs Go)
 	@node build/js/bench/collector/main.js
+
+bench-redis: setup build ## what it costs to put an event into Redis, beside ioredis and redis-benchmark (half a minute)
+	@scripts/setup.sh redis && node build/js/bench/redis/main.js
 
 clean: ## remove what was built
 	rm -rf build
