@@ -18,7 +18,7 @@ export function access(url: string, user = '', password = ''): RedisAccess {
 
 export const redisStore = (url: string, prefix = freshPrefix(), extra: Partial<RedisStoreOptions> = {}): RedisStore =>
   new RedisStore({
-    access: access(url),
+    access: extra.access ?? access(url),
     prefix,
     waitFor: 0,
     retainMs: 900_000,

@@ -4,11 +4,12 @@ import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { ConfigError } from '../../collector/src/errors.js';
 import { PROTOS } from '../../collector/src/paths.js';
-import { checkInfo } from '../../collector/src/store/redis/connect.js';
+import { checkInfo, type RedisAccess } from '../../collector/src/store/redis/connect.js';
 import { ACL_NEEDED } from '../../collector/src/store/redis/faults.js';
 import { shardOf } from '../../collector/src/store/redis/keys.js';
 import type { RedisStore, RedisStoreOptions } from '../../collector/src/store/redis/redis-store.js';
-import { RedisServer, waitFor } from '../support/redis.js';
+import { freePort, RedisServer, waitFor } from '../support/redis.js';
+import { Folder } from './access/support.js';
 import { access, freshPrefix, openStore, quiet, redisStore } from './redis-support.js';
 import { EMPTY, life, Recovered, stored } from './store-contract.js';
 
@@ -153,7 +154,9 @@ describe('a store whose Redis says no', function () {
   });
 
   it('uses keys of one hash tag in each command', async () => {
-    const monitor = await new Redis(server.port, '127.0.0.1').monitor();
+    const client = new Redis(server.port, '127.0.0.1');
+    const monitor = await client.monitor();
+    client.disconnect();
     const seen: string[][] = [];
     monitor.on('monitor', (_time: string, args: string[]) => seen.push(args));
     const prefix = freshPrefix();
@@ -200,6 +203,40 @@ describe('a store whose Redis says no', function () {
     await repair();
     assert.equal((await put)[0]?.fresh, true);
   }
+});
+
+describe('a store over TLS', function () {
+  this.timeout(30_000);
+  const folder = new Folder();
+  after(() => folder.remove());
+  const pem = (path: string): string => readFileSync(path, 'utf8');
+
+  it('checks whom it speaks to, shows its own certificate, and says what is wrong', async () => {
+    const [ca, otherCa] = [folder.authority('ca'), folder.authority('other')];
+    const [own, theirs] = [folder.certificate('us', ca, ''), folder.certificate('redis', ca, 'IP:127.0.0.1')];
+    const tlsPort = await freePort();
+    const files = ['--tls-cert-file', theirs.cert, '--tls-key-file', theirs.key, '--tls-ca-cert-file', ca.cert];
+    const server = await RedisServer.start('--tls-port', String(tlsPort), ...files);
+    const at = (port: number, tls: NonNullable<RedisAccess['tls']>): RedisStore =>
+      redisStore('', 'x', { access: { ...access(`rediss://127.0.0.1:${port}`), tls }, startMs: 2000 });
+    const pair = { cert: pem(own.cert), key: pem(own.key) };
+    try {
+      const store = at(tlsPort, { ca: pem(ca.cert), ...pair });
+      await store.open(new Recovered(), EMPTY);
+      assert.equal((await store.putBatches([stored(1)]))[0]?.fresh, true);
+      await store.close();
+      const fails = (port: number, tls: NonNullable<RedisAccess['tls']>): Promise<void> =>
+        assert.rejects(
+          at(port, tls).open(new Recovered(), EMPTY),
+          /^ConfigError: --store .*(TLS fails \(.*--redis-ca|cannot be reached)/,
+        );
+      await fails(tlsPort, { ca: pem(otherCa.cert), ...pair });
+      await fails(tlsPort, { ca: pem(ca.cert) });
+      await fails(server.port, { ca: pem(ca.cert), ...pair });
+    } finally {
+      await server.stop();
+    }
+  });
 });
 
 describe('a store at the wrong Redis', function () {

@@ -185,7 +185,7 @@ export async function waitFor(what: string, check: () => Promise<boolean> | bool
 }
 
 /** A free port that has room for the bus of a cluster above it. */
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   for (;;) {
     const server = createServer().listen(0, '127.0.0.1');
     await once(server, 'listening');

@@ -201,6 +201,18 @@ export const CATALOGUE = {
     labels: [],
     help: 'For how long the store of several replicas has not been heard; 0 = it is.',
   },
+  store_waiting_bytes: {
+    type: 'gauge',
+    unit: 'bytes',
+    labels: [],
+    help: 'Records that wait for the log that replicas share; 64 MiB are the most.',
+  },
+  store_appends_total: {
+    type: 'counter',
+    unit: 'blobs',
+    labels: ['result'],
+    help: 'Blobs of this replica in that log: stored, again (a failover had lost them), lost (to one, for good).',
+  },
   replicas: { type: 'gauge', unit: 'replicas', labels: [], help: 'Replicas heard within 3 s, this one included.' },
   replica_records_total: {
     type: 'counter',

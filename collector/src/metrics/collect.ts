@@ -232,6 +232,10 @@ function collectStore({ store }: MetricParts, emit: Emit): void {
   emit('store_write_errors_total', [], stats.writeErrors);
   emit('store_quarantined_total', [], stats.quarantined);
   emit('store_positions_evicted_total', [], stats.positionsEvicted);
+  emit('store_waiting_bytes', [], stats.shared?.waitingBytes ?? 0);
+  emit('store_appends_total', ['stored'], stats.shared?.blobs ?? 0);
+  emit('store_appends_total', ['again'], stats.shared?.blobsAgain ?? 0);
+  emit('store_appends_total', ['lost'], stats.shared?.blobsLost ?? 0);
 }
 
 function collectReplicas({ replicas, recovered, rollback }: MetricParts, emit: Emit): void {

@@ -86,6 +86,13 @@ const RULES: readonly Rule[] = [
     says: () => 'it does not answer in time; see its load, and the network in between',
   },
   {
+    kind: 'certificate',
+    matches: /certificate|altnames|self[- ]signed|wrong version number|SSL routines|tlsv1|EPROTO/i,
+    settled: true,
+    says: message =>
+      `TLS fails (${shown(message)}); check --redis-ca, --redis-cert and --redis-key, and that it speaks TLS on this port`,
+  },
+  {
     kind: 'away',
     matches: /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT|ECONNRESET|Connection is closed/,
     settled: false,
