@@ -4,7 +4,7 @@ import type { BatchFrame, Rows } from './batches.js';
 import { rowsOf } from './batches.js';
 import { HourlyFiles } from './files.js';
 import { Lanes, newStats, type Load, type SinkStats } from './lanes.js';
-import { linesOf } from './lines.js';
+import { LineEncoder } from './lines.js';
 import { memberOf } from './members.js';
 import type { ExportPlan, SignalItem, SinkReport } from './messages.js';
 import { OtlpEncoder, rejectedOf } from './otlp.js';
@@ -97,6 +97,7 @@ function openOtlp({ target }: SinkSpec, { plan, resolver }: SinkParts): RunningS
 async function openFiles({ target }: SinkSpec, { plan, log }: SinkParts): Promise<RunningSink> {
   const stats = newStats();
   const queue = new BoundedQueue<BatchFrame>(plan.queueBytesMax);
+  const encoder = new LineEncoder();
   const { host, filesBytesMax: bytesMax } = plan;
   const files = await HourlyFiles.open(
     { folder: target, host, bytesMax },
@@ -114,8 +115,7 @@ async function openFiles({ target }: SinkSpec, { plan, log }: SinkParts): Promis
     return mine;
   };
   const load = (frames: readonly BatchFrame[]): Load => {
-    const lines = rowsOfAll(frames, stats).map(linesOf).join('');
-    const member = memberOf(Buffer.from(lines));
+    const member = memberOf(Buffer.concat(rowsOfAll(frames, stats).map(rows => encoder.lines(rows))));
     const receivedUs = frames.at(-1)!.receivedUs;
     const write = async (): Promise<Outcome> => {
       try {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { readChunk, rowsOf, writeFrame } from '../../../collector/src/export/batches.js';
-import { linesOf } from '../../../collector/src/export/lines.js';
+import { readChunk, rowsOf, writeFrame, type Rows } from '../../../collector/src/export/batches.js';
+import { LineEncoder } from '../../../collector/src/export/lines.js';
 import { OtlpEncoder, rejectedOf } from '../../../collector/src/export/otlp.js';
 import { rfc3339, serviceParts } from '../../../collector/src/export/words.js';
 import { columns, OTHER_CUID, type Plain } from '../ingest-support.js';
@@ -50,6 +50,8 @@ function threeRows(): Plain {
     details: [0, 0, strings.length - 2],
   };
 }
+
+const linesOf = (rows: Rows): string => new LineEncoder().lines(rows).toString();
 
 describe('events as OTLP log records', () => {
   const encoder = new OtlpEncoder('1.2.3');

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { linesOf } from '../../../collector/src/export/lines.js';
+import { LineEncoder } from '../../../collector/src/export/lines.js';
 import { OtlpEncoder } from '../../../collector/src/export/otlp.js';
 import { PROTOS } from '../../../collector/src/paths.js';
 import { EXPORT_FIELDS } from '../../../scripts/export-fields.js';
@@ -31,6 +31,8 @@ function everything(): Rows {
   };
   return rowsOf(frameOf(events, 1, { ...ORIGIN, network: 'n' }))!;
 }
+
+const linesOf = (rows: Rows): string => new LineEncoder().lines(rows).toString();
 
 describe('docs/schema.md', () => {
   it('is what the protos and the exporters say now; if not: make schema', () => {
