@@ -54,9 +54,9 @@ export interface Seen {
 
 /**
  * @param declined whether declined calls may be failures as well
- * @param watches  whether some word is the last of an id under a verdict; false positives do no harm
+ * @param watches  whether some word is the last of an id under a verdict; false positives do no harm. Undefined: none is
  */
-export function scan(columns: EventColumns, declined: boolean, watches: (word: number) => boolean): Seen {
+export function scan(columns: EventColumns, declined: boolean, watches: ((word: number) => boolean) | undefined): Seen {
   const seen: Seen = { failing: new Map(), watched: new Map(), accounts: [], entries: [], calls: new Map() };
   const { rows, flags: allFlags, keyLo, requestLo, strings } = columns;
   for (let peer = 0; peer < strings.length; peer++) callsTo[peer] = failuresOf[peer] = 0;
@@ -73,7 +73,8 @@ export function scan(columns: EventColumns, declined: boolean, watches: (word: n
       const fails = outcome === OUTCOME.FAILED || (declined && outcome === OUTCOME.DECLINED);
       if (fails) add(seen.failing, columns, row);
     }
-    if (watches(keyLo[2 * row]!) || watches(requestLo[2 * row]!)) add(seen.watched, columns, row);
+    if (watches !== undefined && (watches(keyLo[2 * row]!) || watches(requestLo[2 * row]!)))
+      add(seen.watched, columns, row);
   }
   for (let peer = 0; peer < strings.length; peer++) {
     if (callsTo[peer] !== 0) seen.calls.set(peer, { calls: callsTo[peer]!, failures: failuresOf[peer]! });

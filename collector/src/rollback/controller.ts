@@ -159,7 +159,7 @@ export class Rollback implements RollbackPort {
   rows(life: Life, columns: EventColumns, origin: Origin): void {
     const { policy } = this.parts.policy;
     const declined = policy.declined.http.size + policy.declined.grpc.size > 0;
-    const seen = scan(columns, declined, word => this.late.has(word));
+    const seen = scan(columns, declined, this.late.size === 0 ? undefined : word => this.late.has(word));
     for (const { row, what } of seen.accounts) this.account(life, columns, row, what);
     if (!this.live) return;
     for (const [peer, { calls, failures }] of seen.calls) {

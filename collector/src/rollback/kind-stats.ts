@@ -16,6 +16,8 @@ const SUCCESS_EVERY_US = 20_000;
 
 /** Traces that the single-entry share looks back on; and how many there have to be. */
 export const TRACES_MAX = 200;
+
+const ALL_SINGLE = '1'.repeat(TRACES_MAX);
 export const TRACES_MIN = 100;
 
 /** Successful transactions in which an edge must have been seen after the failed step. */
@@ -116,7 +118,10 @@ export class KindStats {
   }
 
   trace(single: boolean): void {
+    if (single && this.singles === ALL_SINGLE) return;
     this.singles = (this.singles + (single ? '1' : '0')).slice(-TRACES_MAX);
+    // The very same text each time, so that it need not be read to be compared.
+    if (this.singles === ALL_SINGLE) this.singles = ALL_SINGLE;
   }
 
   notSingle(): void {

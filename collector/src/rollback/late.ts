@@ -17,6 +17,10 @@ export class Late {
     for (const word of wordsOf(record)) this.words.set(word, (this.words.get(word) ?? 0) + 1);
   }
 
+  get size(): number {
+    return this.until.size;
+  }
+
   /** Whether some id ends with this word; a false yes does no harm. */
   has(word: number): boolean {
     return this.words.has(word);

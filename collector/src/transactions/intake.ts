@@ -83,6 +83,7 @@ export class Intake {
   /** Takes the rows of one batch. */
   batch({ instance, columns }: RowBatch, nowUs: number): void {
     this.nowUs = nowUs;
+    this.table.slots.now[0] = nowUs;
     const { texts, instances } = this.table.rows;
     const { strings } = columns;
     const { source, hashes, kinds } = this;
@@ -112,6 +113,7 @@ export class Intake {
   /** Takes what producers of one instance say is running. */
   inFlight(instance: InstanceRef, lists: readonly InFlightList[], nowUs: number): void {
     this.nowUs = nowUs;
+    this.table.slots.now[0] = nowUs;
     const { instances } = this.table.rows;
     const from = instances.acquire(instanceKey(instance), () => instanceOf(instance));
     const periodUs = (instance.reportInFlightMs ?? 0) * 1000;
@@ -129,6 +131,7 @@ export class Intake {
   /** Takes requests that have begun; how they end is told by rows, or not at all. */
   begins(instance: InstanceRef, items: readonly InFlight[], nowUs: number): void {
     this.nowUs = nowUs;
+    this.table.slots.now[0] = nowUs;
     const { instances } = this.table.rows;
     const from = instances.acquire(instanceKey(instance), () => instanceOf(instance));
     for (const item of items) {
@@ -145,6 +148,7 @@ export class Intake {
   /** Lets in-flight lists run out that were not renewed. */
   expire(nowUs: number): void {
     this.nowUs = nowUs;
+    this.table.slots.now[0] = nowUs;
     this.lists.expire(nowUs);
     for (const [id, { item, heardUs }] of this.begun) {
       if (nowUs - heardUs <= BEGUN_US && nowUs >= heardUs) break;
@@ -420,7 +424,7 @@ export class Intake {
   }
 
   private touch(slot: number): void {
-    this.table.slots.touch(slot, this.nowUs);
+    this.table.slots.touch(slot);
     this.touched(slot);
   }
 }

@@ -161,8 +161,8 @@ export class Rows {
     words[to + PEER_SERVICE] = peerService;
     words[to + PEER_CUID] = peerCuid;
     words[to + DETAILS] = details;
-    words[to + SPAN_IN] = foldSpan(columns.spanIn[2 * row + 1]!, columns.spanIn[2 * row]!);
-    words[to + SPAN_OUT] = foldSpan(columns.spanOut[2 * row + 1]!, columns.spanOut[2 * row]!);
+    words[to + SPAN_IN] = foldSpan(columns.spanIn[2 * row + 1]! | 0, columns.spanIn[2 * row]! | 0);
+    words[to + SPAN_OUT] = foldSpan(columns.spanOut[2 * row + 1]! | 0, columns.spanOut[2 * row]! | 0);
     words[to + STATUS] = columns.status[row]!;
     words[to + RESPONSE_FLAGS] = columns.responseFlags[row]!;
     words[to + WAIT] = columns.waitUs[row]!;
@@ -393,8 +393,8 @@ export class Rows {
   }
 }
 
-/** A 64-bit span id as 32 bits that are 0 only for 0. */
+/** A 64-bit span id as 32 bits, signed, that are 0 only for 0. */
 export function foldSpan(high: number, low: number): number {
   if ((high | low) === 0) return 0;
-  return (high ^ low) >>> 0 || 1;
+  return (high ^ low) | 0 || 1;
 }

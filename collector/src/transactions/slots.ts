@@ -35,7 +35,10 @@ export interface IndexedId {
   readonly id: Id;
 }
 
-/** Doubles and words of a slot lie side by side: eight doubles, then words, in all four lines of a cache. */
+/**
+ * A slot is four lines of a cache, 64 bytes each. What each row reads or writes is in the first two: five
+ * doubles, and words from the eleventh on. Entries, and what is asked for when it has ended, are in the others.
+ */
 export const DOUBLES = 32;
 export const AT = {
   /** When a row or list last told of it, by the collector's clock; so are all times here. */
@@ -44,54 +47,57 @@ export const AT = {
   STARTED: 1,
   /** Latest end of any row that ended. */
   LAST_END: 2,
-  /** Start of its first entry event, end of the one that ended last. */
-  ENTRY_START: 3,
-  ENTRY_END: 4,
   /** Start of the row that the key is from. */
-  KEY_START: 5,
-  ENTRY_DURATION: 6,
-  SERIAL: 7,
+  KEY_START: 3,
+  SERIAL: 4,
+  /** Start of its first entry event, end of the one that ended last. */
+  ENTRY_START: 16,
+  ENTRY_END: 17,
+  ENTRY_DURATION: 18,
 } as const;
 
 export const WORDS = 2 * DOUBLES;
 export const IS = {
-  /** First row of its list, and how many there are; those of events, and those left out. */
-  FIRST: 16,
-  ROWS: 17,
-  EVENTS: 18,
-  OMITTED: 19,
-  /** Entry events, and those that ended. */
-  ENTRIES: 20,
-  ENTRIES_ENDED: 21,
-  ENTRY_OUTCOME: 22,
-  /** Rows that run now, and the entry events among them. */
-  RUNNING: 23,
-  ENTRIES_RUNNING: 24,
-  STAGE: 25,
-  SHELF: 26,
-  BEFORE: 27,
-  AFTER: 28,
+  /** First row of its list, and how many there are; those of events. */
+  FIRST: 10,
+  ROWS: 11,
+  EVENTS: 12,
   /** Of FLAG. */
-  FLAGS: 29,
-  KEY_RANK: 30,
-  KEY_SOURCE: 31,
-  /** Number of its kind, NONE = no entry was heard of. */
-  KIND: 32,
+  FLAGS: 13,
+  STAGE: 14,
+  SHELF: 15,
+  BEFORE: 16,
+  AFTER: 17,
+  KEY_RANK: 18,
   /** Sums and pairs of its rows: see shapes.ts. */
-  SHAPE_A: 33,
-  SHAPE_B: 34,
-  PAIRS: 35,
+  SHAPE_A: 19,
+  SHAPE_B: 20,
+  PAIRS: 21,
+  /** Ids that it can be found by: how many; the first of each sort in words, and whether there is one. */
+  IDS: 22,
+  HAS: 23,
+  FIRST_KEY: 24,
+  FIRST_REQUEST: 28,
+  ENTRIES: 38,
+  /** Those of the entry events that ended. */
+  ENTRIES_ENDED: 39,
+  ENTRY_OUTCOME: 40,
+  /** Rows that run now, and the entry events among them. */
+  RUNNING: 41,
+  ENTRIES_RUNNING: 42,
+  /** Events left out. */
+  OMITTED: 43,
+  KEY_SOURCE: 44,
+  /** Number of its kind, NONE = no entry was heard of. */
+  KIND: 45,
   /** Events whose cause should be known and is not: as counted, and as found when it last settled. */
-  UNLINKED: 36,
-  UNLINKED_FOUND: 37,
-  /** Ids that it can be found by: how many; the first of each sort in words. */
-  IDS: 38,
-  KEY: 40,
-  FIRST_KEY: 44,
-  FIRST_REQUEST: 48,
-  HAS_KEY: 52,
-  HAS_REQUEST: 53,
+  UNLINKED: 46,
+  UNLINKED_FOUND: 47,
+  KEY: 48,
 } as const;
+
+/** Bits of HAS. */
+const HAS = { KEY: 1, REQUEST: 2 } as const;
 
 export const FLAG = {
   /** Some row is evidence: no probe, shadow or own request. */
@@ -127,6 +133,8 @@ export class Slots {
   private used = 0;
   private free: number[] = [];
   private serial = 0;
+  /** The time, us by the collector's clock: in an array, because a field would make an object of each. */
+  readonly now = new Float64Array(1);
   private readonly heads = new Int32Array(SHELVES.length).fill(NONE);
   private readonly tails = new Int32Array(SHELVES.length).fill(NONE);
   private readonly sizes = new Int32Array(SHELVES.length);
@@ -171,11 +179,11 @@ export class Slots {
     return this.double(slot, AT.SERIAL) === serial;
   }
 
-  /** Something of each line of a slot: see warm.ts. */
+  /** Something of each line of a slot that rows need: see warm.ts. */
   peek(slot: number): number {
     const { words } = this;
     const at = WORDS * slot;
-    return words[at]! ^ words[at + 16]! ^ words[at + 32]! ^ words[at + 48]!;
+    return words[at]! ^ words[at + 16]!;
   }
 
   *all(): Generator<number> {
@@ -238,11 +246,11 @@ export class Slots {
     this.append(slot, SHELVES.indexOf(shelf));
   }
 
-  /** It was heard of: at the end of those that arrive. */
-  touch(slot: number, nowUs: number): void {
+  /** It was heard of now: at the end of those that arrive. */
+  touch(slot: number): void {
     const at = WORDS * slot;
     const { words, doubles } = this;
-    doubles[DOUBLES * slot + AT.HEARD] = nowUs;
+    doubles[DOUBLES * slot + AT.HEARD] = this.now[0]!;
     words[at + IS.STAGE] = STAGE.ARRIVING;
     if (words[at + IS.SHELF] === ARRIVING && words[at + IS.AFTER] === NONE) return;
     this.takeOff(slot);
@@ -281,7 +289,7 @@ export class Slots {
   isKey(slot: number, a: number, b: number, c: number, d: number): boolean {
     const { words } = this;
     const at = WORDS * slot;
-    if (words[at + IS.HAS_KEY] === 1 && same(words, at + IS.FIRST_KEY, a, b, c, d)) return true;
+    if ((words[at + IS.HAS]! & HAS.KEY) !== 0 && same(words, at + IS.FIRST_KEY, a, b, c, d)) return true;
     return words[at + IS.IDS]! > 1 && this.isAmongRare(slot, 'key', a, b, c, d);
   }
 
@@ -291,7 +299,7 @@ export class Slots {
     const at = WORDS * slot;
     const from = at + IS.FIRST_REQUEST;
     if (
-      words[at + IS.HAS_REQUEST] === 1 &&
+      (words[at + IS.HAS]! & HAS.REQUEST) !== 0 &&
       words[from] === (a | 0) &&
       ((words[from + 1]! ^ b) & TRACE_REASON_MASK) === 0 &&
       words[from + 2] === (c | 0) &&
@@ -315,21 +323,26 @@ export class Slots {
   noteId(slot: number, index: 'key' | 'request', a: number, b: number, c: number, d: number): void {
     const { words } = this;
     const at = WORDS * slot;
-    const [has, first] = index === 'key' ? [IS.HAS_KEY, IS.FIRST_KEY] : [IS.HAS_REQUEST, IS.FIRST_REQUEST];
+    const has = index === 'key' ? HAS.KEY : HAS.REQUEST;
     words[at + IS.IDS]! += 1;
-    if (words[at + has] === 1) {
+    if ((words[at + IS.HAS]! & has) !== 0) {
       this.rareOf(slot).ids.push({ index, id: [a >>> 0, b >>> 0, c >>> 0, d >>> 0] });
       return;
     }
-    words[at + has] = 1;
-    put(words, at + first, a, b, c, d);
+    words[at + IS.HAS]! |= has;
+    put(words, at + (index === 'key' ? IS.FIRST_KEY : IS.FIRST_REQUEST), a, b, c, d);
+  }
+
+  /** Whether its first id of a sort is known. */
+  hasFirst(slot: number, index: 'key' | 'request'): boolean {
+    return (this.words[WORDS * slot + IS.HAS]! & (index === 'key' ? HAS.KEY : HAS.REQUEST)) !== 0;
   }
 
   /** All ids that it can be found by. */
   idsOf(slot: number): IndexedId[] {
     const ids: IndexedId[] = [];
-    if (this.word(slot, IS.HAS_KEY) === 1) ids.push({ index: 'key', id: this.idAt(slot, IS.FIRST_KEY) });
-    if (this.word(slot, IS.HAS_REQUEST) === 1) ids.push({ index: 'request', id: this.idAt(slot, IS.FIRST_REQUEST) });
+    if (this.hasFirst(slot, 'key')) ids.push({ index: 'key', id: this.idAt(slot, IS.FIRST_KEY) });
+    if (this.hasFirst(slot, 'request')) ids.push({ index: 'request', id: this.idAt(slot, IS.FIRST_REQUEST) });
     return [...ids, ...(this.rare.get(slot)?.ids ?? [])];
   }
 

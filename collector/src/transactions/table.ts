@@ -6,6 +6,7 @@ import { hash2, hash4, HashIndex, NONE } from './id-index.js';
 import { Rows, type NewRow, type Row } from './rows.js';
 import { AT, IDS_MAX, IS, SHELVES, Slots, type IndexedId, type Shelf } from './slots.js';
 import { Transaction } from './transaction.js';
+import { TOGETHER, warmLeaving } from './warm.js';
 
 /** Rows of one transaction: 512 events, each with the caller's side of it. */
 export const ROWS_MAX = 1024;
@@ -43,6 +44,7 @@ export interface TableCounters {
 }
 
 export class Table {
+  readonly seed: number;
   readonly rows = new Rows();
   readonly slots = new Slots();
   readonly counters: TableCounters = { evicted: 0, expired: 0, merged: 0, mergesRefused: 0 };
@@ -57,9 +59,11 @@ export class Table {
   /** @param leaving told of each that is given up for want of room before it is gone */
   constructor(
     private readonly transactionsMax: number,
-    readonly seed: number,
+    seed: number,
     private readonly leaving: (slot: number) => void = () => undefined,
-  ) {}
+  ) {
+    this.seed = seed | 0;
+  }
 
   get size(): number {
     return this.slots.size;
@@ -170,6 +174,10 @@ export class Table {
   /** First row with the event id of the row that was joined last, NONE = there is none. */
   private twin = NONE;
 
+  /** Given up for want of room so far. */
+  private left = 0;
+  private warmed = 0;
+
   private slotOfRow(row: number): number {
     return row === NONE ? NONE : this.rows.slot(row);
   }
@@ -260,6 +268,7 @@ export class Table {
       let slot = slots.firstOf(shelf);
       if (slot === kept) slot = slots.after(slot);
       if (slot === NONE) continue;
+      if (++this.left % TOGETHER === 1) this.warmed ^= warmLeaving(this, slot);
       this.leaving(slot);
       this.evictedBeginUs = Math.max(this.evictedBeginUs, this.beginUs(slot));
       this.remove(slot);
@@ -284,10 +293,10 @@ export class Table {
     const first = slots.word(slot, IS.FIRST);
     for (let row = first; row !== NONE; row = rows.next(row)) this.unlist(row);
     rows.freeList(first);
-    if (slots.word(slot, IS.HAS_KEY) === 1) {
+    if (slots.hasFirst(slot, 'key')) {
       this.keys.delete(this.hashAt(slot, 'key', IS.FIRST_KEY), slot);
     }
-    if (slots.word(slot, IS.HAS_REQUEST) === 1) {
+    if (slots.hasFirst(slot, 'request')) {
       this.requests.delete(this.hashAt(slot, 'request', IS.FIRST_REQUEST), slot);
     }
     for (const { index, id } of slots.rarely(slot)?.ids ?? NO_IDS) this.unpoint(index, id, slot);
