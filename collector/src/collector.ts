@@ -42,6 +42,8 @@ export interface CollectorOptions {
   readonly log: Logger;
   /** The machine's clock if absent. */
   readonly clock?: Clock;
+  /** Share of its time in which this process worked since the last call; measured if absent. */
+  readonly busyRatio?: () => number;
   /** In place of the one that the configuration names. */
   readonly store?: Store;
 }
@@ -62,6 +64,9 @@ const TICK_MS = 250;
 
 const NOBODY: readonly string[] = [];
 
+/** How often it is looked how busy the process is. */
+const LOAD_MS = 1000;
+
 /** Calls still under way at the end of the drain are cut off after this long. */
 const STOP_GRACE_MS = 1000;
 
@@ -75,6 +80,7 @@ export async function startCollector({
   log,
   clock = systemClock(),
   store: given,
+  busyRatio = loadMeter(),
 }: CollectorOptions): Promise<RunningCollector> {
   // What the settings name is read before anything is opened: a fault in it is the operator's to mend.
   const tls = config.tls === undefined ? undefined : new TlsFiles(config.tls, log);
@@ -220,6 +226,7 @@ export async function startCollector({
     return closing(opened)(error);
   });
   const timer = setInterval(tick, TICK_MS);
+  const loadTimer = setInterval(() => ingest.load(busyRatio()), LOAD_MS);
   ready = true;
   rpc.serving(true);
 
@@ -228,6 +235,7 @@ export async function startCollector({
     rpc.serving(false);
     await drain(ingest, config.drainMs);
     clearInterval(timer);
+    clearInterval(loadTimer);
     await rpc.stop(STOP_GRACE_MS);
     replicas?.leave();
     await opened.close();
@@ -251,6 +259,17 @@ function openGate(config: Config, clock: Clock, log: Logger, tell: Tell): Gate |
   const tokens =
     tokenReview === undefined ? {} : { tokens: new TokenReview(tokenReview, () => clock.monotonicMs(), log) };
   return new Gate(new Access({ settings, clock, log, tell, ...tokens }), log);
+}
+
+/** How busy this process is, of itself: the share of time in which it did not wait for anything. */
+function loadMeter(): () => number {
+  let before = performance.eventLoopUtilization();
+  return () => {
+    const now = performance.eventLoopUtilization();
+    const { utilization } = performance.eventLoopUtilization(now, before);
+    before = now;
+    return utilization;
+  };
 }
 
 /** What the log says at start: version, settings, and what a restart would lose. */

@@ -33,19 +33,21 @@ export interface TestCollector {
  *
  * @param sent headers of every call of its own clients
  * @param store in place of the one that the arguments name
+ * @param busyRatio how busy it takes itself for: tests have other things to do
  */
 export async function start(
   args: readonly string[] = [],
   clock: Clock = new ManualClock(),
   sent: Readonly<Record<string, string>> = {},
   store?: Store,
+  busyRatio: () => number = () => 0,
 ): Promise<TestCollector> {
   const defaults = { '--grpc': '127.0.0.1:0', '--http': '127.0.0.1:0', '--drain-time': '100ms' };
   const unsaid = Object.entries(defaults).filter(([flag]) => !args.includes(flag));
   const all = [...unsaid.flat(), ...args];
   const config = readConfig(all, {}, path => readFileSync(path, 'utf8'));
   const given = store === undefined ? {} : { store };
-  const running = await startCollector({ config, log: openLog('silent'), clock, ...given });
+  const running = await startCollector({ config, log: openLog('silent'), clock, busyRatio, ...given });
   const clients = new Clients(running.grpc, credentials.createInsecure(), sent);
   return {
     running,

@@ -17,6 +17,7 @@ import type { Store, StoredBatch } from '../store/store.js';
 import type { TransactionsPort } from './transactions-port.js';
 import { instanceRef, type Applier } from './apply.js';
 import { Moves, surplus, type Hints } from './moves.js';
+import { Wishes } from './wishes.js';
 import type { Loss } from './producers.js';
 import { PRODUCERS_MAX, type Batch, type Hello, type Report } from './report.js';
 import type { Directive, RollbackPort } from './rollback-port.js';
@@ -73,6 +74,7 @@ export class Ingest {
   private readonly sessions = new Set<Session>();
   private readonly streamOf = new Map<Life, Session>();
   private readonly moves: Moves<Session>;
+  private readonly wishes = new Wishes<Session>();
 
   constructor(private readonly parts: IngestParts) {
     this.moves = new Moves(parts.clock);
@@ -118,7 +120,18 @@ export class Ingest {
     this.takeState(life, report);
     const acks = await this.queue(session, () => this.takeBatches(life, report.batches, receivedUs));
     if (report.goodbye !== undefined) registry.goodbye(life);
-    return { ...this.reply(acks, receivedUs, report.sentUnixUs), ...this.waiting(session, life) };
+    const wish = this.wishes.hints(session, clock.monotonicMs());
+    return { ...wish, ...this.reply(acks, receivedUs, report.sentUnixUs), ...this.waiting(session, life) };
+  }
+
+  /** How busy this process was since it was last said, 0 to 1: under load filters are asked for less. */
+  load(busyRatio: number): void {
+    this.wishes.look(busyRatio, this.parts.clock.monotonicMs());
+  }
+
+  /** Share of transactions whose rows filters are asked for, 0 to 1. */
+  get sampleRatioWished(): number {
+    return this.wishes.wish.sampleRatio;
   }
 
   /** Says something to a proxy on its stream; false when it has none. */

@@ -155,6 +155,12 @@ export const CATALOGUE = {
     help: 'Batches stored, and replays passed over.',
   },
   ingest_refused_total: { type: 'counter', unit: 'messages', labels: ['code'], help: 'Reports refused, by gRPC code.' },
+  sample_ratio_wished: {
+    type: 'gauge',
+    unit: '1',
+    labels: [],
+    help: 'Share of transactions whose rows filters are asked for; below 1 this process has too much to do.',
+  },
   report_streams: { type: 'gauge', unit: 'streams', labels: [], help: 'Report streams open.' },
   reads_total: {
     type: 'counter',

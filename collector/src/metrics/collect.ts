@@ -212,6 +212,7 @@ function collectIngest({ totals, ingest, counts, registry }: MetricParts, emit: 
   emit('ingest_batches_total', ['replayed'], totals.replays);
   for (const [code, count] of totals.refused) emit('ingest_refused_total', [code], count);
   emit('report_streams', [], ingest.streams);
+  emit('sample_ratio_wished', [], ingest.sampleRatioWished);
   emit('lives_evicted_total', [], registry.livesEvicted);
   emit('expected_evicted_total', [], registry.expected.evicted);
   emit('operations_overflow_total', [], counts.overflow);

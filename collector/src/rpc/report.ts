@@ -77,7 +77,7 @@ export function report(parts: ReportParts, call: Call): void {
 export function reportOnce(parts: ReportParts, call: ServerUnaryCall<Buffer, Reply>, done: sendUnaryData<Reply>): void {
   const peer: Peer = { transport: 'unary', fail: () => undefined, tell: () => undefined };
   const work = async (): Promise<Reply> => {
-    checkRate(parts, call.getPeer());
+    checkRate(parts, hostOf(call.getPeer()));
     parts.totals.bytes += call.request.length;
     return take(parts, call, parts.ingest.open(peer), decodeReport(call.request));
   };
@@ -93,6 +93,8 @@ class ReportStream implements Peer {
   private pending = 0;
   private unread = 0;
   private over = false;
+  /** Of the peer, once it has sent something. */
+  private host: string | undefined;
 
   constructor(
     private readonly parts: ReportParts,
@@ -142,7 +144,7 @@ class ReportStream implements Peer {
   }
 
   private async take(session: Session, bytes: Buffer): Promise<Reply> {
-    checkRate(this.parts, this.call.getPeer());
+    checkRate(this.parts, (this.host ??= hostOf(this.call.getPeer())));
     this.parts.totals.bytes += bytes.length;
     return take(this.parts, this.call, session, decodeReport(bytes));
   }
@@ -175,8 +177,8 @@ function take(
 }
 
 /** @throws Exhausted when this host sends more than it may */
-function checkRate({ limiter, clock }: ReportParts, peer: string): void {
-  const waitMs = limiter.take(hostOf(peer), clock.monotonicMs());
+function checkRate({ limiter, clock }: ReportParts, host: string): void {
+  const waitMs = limiter.take(host, clock.monotonicMs());
   if (waitMs > 0) throw new Exhausted('more messages than peer-messages-per-second allows', waitMs);
 }
 
