@@ -29,7 +29,7 @@ import { head, whole } from './message.js';
 import type { Naming } from './names.js';
 import { Servers } from './servers.js';
 import { isNone, Table } from './table.js';
-import { Shapes, type Known } from './shapes.js';
+import { LOOKS_PER_SECOND, Shapes, type Known } from './shapes.js';
 import { AT, FLAG, IS, STAGE, type Shelf } from './slots.js';
 import { OUTCOME, type Transaction } from './transaction.js';
 
@@ -65,6 +65,8 @@ export interface TransactionsOptions {
   readonly decisions?: (view: View) => readonly StoryLine[];
   /** Spreads ids in hash tables; random if absent. */
   readonly seed?: number;
+  /** Transactions of known shapes that are looked at all the same, a second; LOOKS_PER_SECOND if absent. */
+  readonly looksPerSecond?: number;
 }
 
 /** Quiet for this long after its entry event ended, a transaction is learned from: reports come every second. */
@@ -119,7 +121,7 @@ export class Transactions implements TransactionsPort {
     this.lifeOf = options.resolveCuid ?? (cuid => cuid);
     this.coveredSinceUs = this.clock.nowUs();
     this.table = new Table(options.transactionsMax, options.seed ?? randomInt(2 ** 32), slot => this.leaving(slot));
-    this.shapes = new Shapes(this.table.slots);
+    this.shapes = new Shapes(this.table.slots, options.looksPerSecond ?? LOOKS_PER_SECOND);
     this.intake = new Intake(
       this.table,
       slot => this.touched(slot),
@@ -154,6 +156,7 @@ export class Transactions implements TransactionsPort {
       ...this.intake.counters,
       inFlightListsDropped: this.intake.listsDropped,
       flowDropped: this.graph.dropped,
+      skimmed: this.shapes.skimmed,
     };
     return Object.fromEntries(Object.entries(all).map(([name, count]) => [name, count - (this.rebuilt[name] ?? 0)]));
   }

@@ -73,16 +73,24 @@ export interface Known {
 }
 
 /** Transactions of known shapes that are looked at all the same, a second. */
-const LOOKS_PER_SECOND = 200;
+export const LOOKS_PER_SECOND = 200;
 
 export class Shapes {
   /** By SHAPE_A; longest not used first. */
   private readonly known = new Map<number, Known>();
   private readonly waiting = new Set<Known>();
-  private looks = LOOKS_PER_SECOND;
+  private looks: number;
   private sinceMs = 0;
+  /** Transactions counted without a look. */
+  skimmed = 0;
 
-  constructor(private readonly slots: Slots) {}
+  /** @param looksPerSecond at transactions of known shapes */
+  constructor(
+    private readonly slots: Slots,
+    private readonly looksPerSecond: number,
+  ) {
+    this.looks = looksPerSecond;
+  }
 
   /** Whether there is time to look at a transaction although its shape is known. */
   get mayLook(): boolean {
@@ -101,6 +109,7 @@ export class Shapes {
   /** One more of this shape ended at `atUs`. */
   count(known: Known, atUs: number): void {
     known.count += 1;
+    this.skimmed += 1;
     known.latestUs = Math.max(known.latestUs, atUs);
     this.waiting.add(known);
   }
@@ -133,7 +142,8 @@ export class Shapes {
   tick(nowMs: number): void {
     const ms = Math.min(1000, Math.max(0, nowMs - this.sinceMs));
     this.sinceMs = nowMs;
-    this.looks = Math.min(LOOKS_PER_SECOND, Math.max(0, this.looks) + (LOOKS_PER_SECOND * ms) / 1000);
+    const most = this.looksPerSecond;
+    this.looks = Math.min(most, Math.max(0, this.looks) + (most * ms) / 1000);
   }
 
   /** Tells what was counted since the last time. */
