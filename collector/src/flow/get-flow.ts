@@ -2,7 +2,7 @@
 
 import { timestamp } from '../rpc/encode.js';
 import { atOnce, MADE, type Pieces } from '../slices.js';
-import { edgesOf, type EdgeView, type FlowGraph, type Kind, type Step } from './graph.js';
+import { edgesInPieces, type EdgeView, type FlowGraph, type Kind, type Step } from './graph.js';
 
 export interface FlowRequest {
   readonly kind?: string;
@@ -28,9 +28,8 @@ export function* flowPieces(graph: FlowGraph, request: FlowRequest, nowUs: numbe
 function* flow(kind: Kind, sinceUs: number): Pieces<object> {
   yield;
   const steps = [...kind.steps].filter(([, step]) => step.lastSeenUs >= sinceUs).sort(([a], [b]) => (a < b ? -1 : 1));
-  const edges = edgesOf(kind).filter(edge => edge.lastSeenUs >= sinceUs && kind.steps.has(edge.from));
-  yield;
-  edges.sort((a, b) => compare(a.from, b.from) || a.order - b.order || compare(a.to, b.to));
+  const all = yield* edgesInPieces(kind);
+  const edges = all.filter(edge => edge.lastSeenUs >= sinceUs && kind.steps.has(edge.from));
   const shownSteps = yield* each(steps, ([, step]) => [flowStep(step)]);
   const shownEdges = yield* each(edges, edge => flowEdge(edge, kind));
   return {
@@ -89,5 +88,3 @@ function flowEdge(edge: EdgeView, { steps }: Kind): object[] {
     },
   ];
 }
-
-const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);

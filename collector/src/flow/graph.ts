@@ -1,5 +1,6 @@
 // The learned graph of every kind of transaction: lessons added up, what is gone forgotten.
 
+import { atOnce, LOOKED_AT, type Pieces } from '../slices.js';
 import { Durations } from './durations.js';
 import { COMPARED_MAX, type EdgeLesson, type Lesson, type OrderLesson, type StepLesson } from './learn.js';
 import { places, type Votes } from './order.js';
@@ -246,26 +247,41 @@ export class FlowGraph {
   }
 }
 
-/** The edges of a kind with their places. */
-export function edgesOf(kind: Kind): EdgeView[] {
+/** The edges of a kind with their places: by parent, then in the order in which they run. */
+export const edgesOf = (kind: Kind): EdgeView[] => atOnce(edgesInPieces(kind));
+
+/** The same in pieces. Edges may come and go meanwhile. */
+export function* edgesInPieces(kind: Kind): Pieces<EdgeView[]> {
   const views: EdgeView[] = [];
-  for (const [from, keys] of byParent(kind)) {
-    const step = kind.steps.get(from);
-    const slots = keys.map(key => step?.slots.indexOf(key) ?? -1);
-    const edges = keys.map(key => kind.edges.get(key)!);
-    const ranks = edges.map(edge => (edge.parents === 0 ? 1 : edge.rankSum / edge.parents));
-    const found = places(ranks, (a, b) => (step === undefined ? undefined : votesOf(step, slots[a]!, slots[b]!)));
-    found.forEach(({ order, parallel }, at) => {
-      // Without a slot there are no votes: the mean place has to do.
-      views.push({ ...edges[at]!, order: slots[at] === -1 ? Math.round(ranks[at]!) : order, parallel });
-    });
+  const parents = yield* byParent(kind);
+  for (const from of [...parents.keys()].sort()) {
+    yield;
+    const ofParent = viewsOf(kind, from, parents.get(from)!);
+    views.push(...ofParent.sort((a, b) => a.order - b.order || (a.to < b.to ? -1 : a.to > b.to ? 1 : 0)));
   }
   return views;
 }
 
-function byParent(kind: Kind): Map<string, string[]> {
+function viewsOf(kind: Kind, from: string, keysOnce: readonly string[]): EdgeView[] {
+  const keys = keysOnce.filter(key => kind.edges.has(key));
+  const step = kind.steps.get(from);
+  const slots = keys.map(key => step?.slots.indexOf(key) ?? -1);
+  const edges = keys.map(key => kind.edges.get(key)!);
+  const ranks = edges.map(edge => (edge.parents === 0 ? 1 : edge.rankSum / edge.parents));
+  const found = places(ranks, (a, b) => (step === undefined ? undefined : votesOf(step, slots[a]!, slots[b]!)));
+  // Without a slot there are no votes: the mean place has to do.
+  return found.map(({ order, parallel }, at) => ({
+    ...edges[at]!,
+    order: slots[at] === -1 ? Math.round(ranks[at]!) : order,
+    parallel,
+  }));
+}
+
+function* byParent(kind: Kind): Pieces<Map<string, string[]>> {
   const parents = new Map<string, string[]>();
+  let looked = 0;
   for (const [key, { from }] of kind.edges) {
+    if (++looked % LOOKED_AT === 0) yield;
     const keys = parents.get(from);
     if (keys === undefined) parents.set(from, [key]);
     else keys.push(key);
