@@ -99,7 +99,6 @@ export function replicasSuite({ services, instances, everyMs, connectMsMax, flow
       say(`all back ${(tookMs / 1000).toFixed(1)} s after a kill: ${await spread()}`);
       await fleet!.noMore();
       const { figures } = await fleet!.until('all acknowledged', one => one.acked === one.made, connectMsMax);
-      const beganMs = performance.now();
       const counted = (): Promise<number[]> => Promise.all(collectors.map(eventsOf));
       const alikeMs = await untilEqual(
         counted,
