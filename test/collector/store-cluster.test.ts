@@ -1,16 +1,8 @@
 import assert from 'node:assert/strict';
-import { MemoryStore } from '../../collector/src/store/memory.js';
 import { shardOf } from '../../collector/src/store/redis/keys.js';
-import type { Store } from '../../collector/src/store/store.js';
-import { RedisCluster, RedisServer, waitFor } from '../support/redis.js';
-import { freshPrefix, openStore, quiet, redisStore } from './redis-support.js';
-import { EMPTY, Recovered, storeContract, stored } from './store-contract.js';
-import { compareStores } from './store-model.js';
-
-const LONG = process.env['TEST_LONG'] === '1';
-
-/** Random sequences that memory, Redis and Redis Cluster must answer alike. */
-const SEQUENCES = LONG ? 10_000 : 400;
+import { RedisCluster, waitFor, type RedisServer } from '../support/redis.js';
+import { freshPrefix, openStore, redisStore } from './redis-support.js';
+import { storeContract, stored } from './store-contract.js';
 
 describe('a store in Redis Cluster', function () {
   this.timeout(60_000);
@@ -76,23 +68,6 @@ describe('a store in Redis Cluster', function () {
       [1, 2, 3],
     );
     await Promise.all([store.close(), other.close()]);
-  });
-
-  it(`answers ${SEQUENCES} random sequences as memory and one Redis do`, async function () {
-    this.timeout(600_000);
-    const server = await RedisServer.start();
-    const stores: Store[] = [
-      new MemoryStore({ retainMs: 1, logBytesMax: 1, positionsMax: 100_000, log: quiet }),
-      redisStore(server.url, 'x', { positionsMax: 100_000 }),
-      redisStore(cluster.url, 'x', { positionsMax: 100_000 }),
-    ];
-    try {
-      for (const store of stores) await store.open(new Recovered(), EMPTY);
-      await compareStores(stores, SEQUENCES, Number(process.env['SEED'] ?? 1));
-    } finally {
-      await Promise.all(stores.map(store => store.close()));
-      await server.stop();
-    }
   });
 
   /** The node that has the slot's keys, and another. */

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { ConfigError } from '../../collector/src/errors.js';
 import { PROTOS } from '../../collector/src/paths.js';
+import { encodeBatch, encodeFrame, RECORD } from '../../collector/src/store/frames.js';
 import { checkInfo, type RedisAccess } from '../../collector/src/store/redis/connect.js';
 import { ACL_NEEDED } from '../../collector/src/store/redis/faults.js';
 import { shardOf } from '../../collector/src/store/redis/keys.js';
@@ -153,6 +154,47 @@ describe('a store whose Redis says no', function () {
     }
   });
 
+  it('refuses keys that are used by something else', async () => {
+    await server.command('set', 'own:{3}:log', 'x');
+    await assert.rejects(starts('', '', 'own'), /^ConfigError: --store .* choose another --redis-prefix$/);
+  });
+
+  it('starts whatever is wrong with what is stored, with what can be read', async () => {
+    const opened = await starts('', '', 'own');
+    await opened.putBatches([stored(1)]);
+    const log = `own:{${shardOf('p1')}}:log`;
+    const frame = encodeBatch({ cuid: 'c', proxyId: 'p1', receivedUs: 1 }, stored(9).batch.bytes);
+    const blobs = [Buffer.from('noise'), frame.subarray(0, 40), encodeFrame(RECORD.LIFE, Buffer.from('{')), frame];
+    for (const [i, blob] of blobs.entries())
+      await server.command('xadd', log, '*', 'r', 'other', 'n', i + 1, 'b', blob);
+    await waitFor('all of it', () => opened.stats().quarantined === 3);
+    await server.command('set', 'own:{keep}:snapshot', '{"number":');
+    const other = await openStore(server.url, 'own');
+    assert.deepEqual([other.recovered.batches.map(({ seq }) => seq), other.store.stats().quarantined], [[1, 9], 3]);
+    await other.store.close();
+    assert.equal(await opened.keeper.snapshotNow(), true);
+    await server.command('hset', 'own:{keep}:snapshot:1', '0', 'noise');
+    const third = await openStore(server.url, 'own');
+    assert.equal(third.recovered.batches.length, 2, 'from the log alone');
+    await third.store.close();
+  });
+
+  it('goes on when who applies a batch fails', async () => {
+    const prefix = freshPrefix();
+    const opened = await starts('', '', prefix);
+    const bad = opened.putBatches([stored(1)], () => {
+      throw new Error('cannot be applied');
+    });
+    const good = opened.putBatches([stored(2)]);
+    await assert.rejects(bad, /cannot be applied/);
+    assert.equal((await good)[0]?.fresh, true);
+    opened.shared.bus.subscribe(() => {
+      throw new Error('cannot be used');
+    });
+    await server.command('spublish', `${prefix}:{bus}`, `${'0'.repeat(16)}anything`);
+    await opened.putBatches([stored(3)]);
+  });
+
   it('uses keys of one hash tag in each command', async () => {
     const client = new Redis(server.port, '127.0.0.1');
     const monitor = await client.monitor();
@@ -250,7 +292,9 @@ describe('a store at the wrong Redis', function () {
     assert.throws(() => checkInfo(info('6.2.14', 0), to), /it is Redis 6\.2\.14, must be 7\.0 or newer/);
     assert.throws(() => checkInfo(info('7.0.15', 1), to), /node of a cluster; write --store redis-cluster:/);
     assert.throws(() => checkInfo(info('7.0.15', 0), toCluster), /not a cluster; write --store redis:/);
-    assert.deepEqual(checkInfo(info('7.0.15', 0), to), { persists: true });
+    assert.deepEqual(checkInfo(info('7.0.15', 0), to), { persists: true, evicts: '' });
+    const evicting = `${info('7.0.15', 0)}maxmemory:1000\r\nmaxmemory_policy:allkeys-lru\r\n`;
+    assert.deepEqual(checkInfo(evicting, to), { persists: true, evicts: 'allkeys-lru' });
   });
 
   it('names the permissions that the page about Redis names', () => {

@@ -1,6 +1,7 @@
 // What replicas tell each other, and the word that a log has grown: sharded Pub/Sub. It may lose anything.
 
 import { COMMAND_MS, connectSubscriber, ended, type RedisAccess } from './connect.js';
+import type { StoreLog } from '../store.js';
 import { BUS_BYTES_MAX, type Bus } from '../shared.js';
 import { SHARDS, type Keys } from './keys.js';
 import type { Client } from './scripts.js';
@@ -29,6 +30,7 @@ export class RedisBus implements Bus {
     private readonly access: RedisAccess,
     private readonly keys: Keys,
     private readonly replicaId: string,
+    private readonly log: StoreLog,
     private readonly grown: (shard: number) => void,
   ) {
     this.subscriber = connectSubscriber(access);
@@ -78,7 +80,19 @@ export class RedisBus implements Bus {
     const from = message.toString('latin1', 0, ID_BYTES);
     if (from === this.replicaId) this.heardMs = performance.now();
     // Nothing but the id: a probe.
-    else if (message.length > ID_BYTES) for (const handler of this.handlers) handler(from, message.subarray(ID_BYTES));
+    else if (message.length > ID_BYTES) this.handle(from, message.subarray(ID_BYTES));
+  }
+
+  /** Whoever can publish could send anything: it must not end the process. */
+  private handle(from: string, bytes: Buffer): void {
+    for (const handler of this.handlers) {
+      try {
+        handler(from, bytes);
+      } catch (error) {
+        this.dropped += 1;
+        this.log.error({ from, bytes: bytes.length, err: error }, 'a message of another replica cannot be used');
+      }
+    }
   }
 
   private probe(): void {

@@ -16,6 +16,14 @@ export interface RedisAccess {
   readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string };
 }
 
+/** What a Redis does with what it is told. */
+export interface Persistence {
+  /** It has an append-only file. */
+  readonly persists: boolean;
+  /** By which policy it throws keys away when its memory is full; '' = it refuses instead. */
+  readonly evicts: string;
+}
+
 /** A command without an answer fails after this long, ms. */
 export const COMMAND_MS = 1000;
 
@@ -56,7 +64,8 @@ export function connect(access: RedisAccess): Scripted {
 export function connectSubscriber(access: RedisAccess): Client {
   const { address } = access;
   if (address.cluster) return new Cluster([...address.nodes], clusterOptions(access, true));
-  const options = redisOptions(access);
+  // What is subscribed to while it connects may wait for that.
+  const options = { ...redisOptions(access), enableOfflineQueue: true, maxRetriesPerRequest: null };
   delete options.commandTimeout;
   delete options.socketTimeout;
   return new Redis(options);
@@ -65,10 +74,9 @@ export function connectSubscriber(access: RedisAccess): Client {
 /**
  * Waits until the client is connected, and checks that it is what the settings say.
  *
- * @returns whether this Redis keeps what it is told on disk
  * @throws ConfigError when the settings are wrong, or nothing is there for `waitMs`
  */
-export async function ready(client: Client, access: RedisAccess, waitMs = START_MS): Promise<{ persists: boolean }> {
+export async function ready(client: Client, access: RedisAccess, waitMs = START_MS): Promise<Persistence> {
   const endMs = performance.now() + waitMs;
   let fault: Fault | undefined;
   const note = (error: unknown): void => void (fault = faultOf(error));
@@ -100,11 +108,11 @@ export function ended<T>(work: Promise<T>, ms: number): Promise<T> {
 }
 
 /**
- * Whether what INFO says fits the settings, and this Redis keeps what it is told on disk.
+ * Whether what INFO says fits the settings.
  *
  * @throws ConfigError when it does not fit
  */
-export function checkInfo(info: string, { address, shown }: RedisAccess): { persists: boolean } {
+export function checkInfo(info: string, { address, shown }: RedisAccess): Persistence {
   const value = (name: string): string => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1] ?? '';
   const version = value('redis_version');
   const isCluster = value('cluster_enabled') === '1';
@@ -119,7 +127,9 @@ export function checkInfo(info: string, { address, shown }: RedisAccess): { pers
   if (!isCluster && address.cluster) {
     throw new ConfigError(`--store ${shown}: it is not a cluster; write --store redis://HOST:PORT`);
   }
-  return { persists: value('aof_enabled') === '1' };
+  const policy = value('maxmemory_policy');
+  const evicts = policy !== 'noeviction' && Number(value('maxmemory')) > 0 ? policy : '';
+  return { persists: value('aof_enabled') === '1', evicts };
 }
 
 type Options = Omit<RedisOptions, 'replyMapping'>;

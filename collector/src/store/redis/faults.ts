@@ -61,6 +61,12 @@ const RULES: readonly Rule[] = [
     says: () => 'it is a node of a cluster; write --store redis-cluster://HOST:PORT',
   },
   {
+    kind: 'taken',
+    matches: /^WRONGTYPE|WRONGTYPE Operation/,
+    settled: true,
+    says: () => 'keys of this prefix are used by something else; choose another --redis-prefix',
+  },
+  {
     kind: 'full',
     matches: /^OOM|OOM command not allowed/,
     settled: false,

@@ -59,6 +59,9 @@ export interface RedisStoreOptions {
   readonly startMs?: number;
 }
 
+const EVICTS =
+  'this Redis throws keys away when its memory is full, and the log with them; set maxmemory-policy noeviction';
+
 export const WAITING_BYTES_MAX = 64 * 1024 * 1024;
 
 /** What is not a batch may take this share more: it is small, and would not be sent again. */
@@ -116,9 +119,9 @@ export class RedisStore implements Store {
     const { client, keys, replicaId } = this;
     this.deciders = { positions: new Positions(options.positionsMax), claims: new Claims() };
     this.lanes = Array.from({ length: SHARDS }, (_, i) => new Lane(i, keys.log(i), keys.seen(i), this.owner()));
-    this.bus = new RedisBus(client, access, keys, replicaId, shard => this.lanes[shard]!.notify());
+    this.bus = new RedisBus(client, access, keys, replicaId, log, shard => this.lanes[shard]!.notify());
     this.leases = new Leases(client, keys, replicaId);
-    this.snapshots = new Snapshots(client, keys, replicaId);
+    this.snapshots = new Snapshots(client, keys, replicaId, log);
     this.keeper = new Keeper({
       ...{ client, keys, leases: this.leases, snapshots: this.snapshots, lanes: this.lanes, log },
       ...{ retainMs: options.retainMs, logBytesMax: options.logBytesMax },
@@ -136,11 +139,13 @@ export class RedisStore implements Store {
 
   /** @throws ConfigError when the settings cannot be right, or nothing is there for half a minute */
   async open(recovery: Recovery, source: SnapshotSource): Promise<void> {
-    const { access, startMs } = this.options;
+    const { access, startMs, log } = this.options;
     this.recovery = recovery;
     this.source = source;
     try {
-      this.persists = (await ready(this.client, access, startMs)).persists;
+      const { persists, evicts } = await ready(this.client, access, startMs);
+      this.persists = persists;
+      if (evicts !== '') log.warn({ store: access.shown, policy: evicts }, EVICTS);
       await this.bus.open();
       const snapshot = await this.snapshots.read();
       await loadAll(this.lanes, snapshot, this.deciders, recovery, blob => this.unreadable(blob));
@@ -244,7 +249,14 @@ export class RedisStore implements Store {
       puts.forEach(({ shard, frame, place }, i) =>
         this.lanes[shard]!.put({
           frame,
-          place: () => (values[i] = place()),
+          place: () => {
+            try {
+              values[i] = place();
+            } catch (error) {
+              // Of who applies it; the lane and all that waits there go on.
+              reject(error);
+            }
+          },
           settle: durable => {
             allDurable &&= durable;
             left -= 1;

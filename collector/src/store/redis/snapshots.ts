@@ -5,6 +5,7 @@
 // end, and the log is cut off behind that one only.
 
 import { encodeJson, parseJson, readFrames, RECORD, type Frame } from '../frames.js';
+import type { StoreLog } from '../store.js';
 import type { Keys } from './keys.js';
 import type { Scripted } from './scripts.js';
 
@@ -45,11 +46,21 @@ export class Snapshots {
     private readonly client: Scripted,
     private readonly keys: Keys,
     private readonly replicaId: string,
+    private readonly log: StoreLog,
   ) {}
 
+  /** What the pointer says; undefined = there is none, or none that can be read. */
   async pointer(): Promise<Pointer | undefined> {
     const text = await this.client.get(this.keys.pointer);
-    return text === null ? undefined : (JSON.parse(text) as Pointer);
+    if (text === null) return undefined;
+    try {
+      const pointer = JSON.parse(text) as Pointer;
+      if (Number.isInteger(pointer.number) && Number.isInteger(pointer.chunks)) return pointer;
+    } catch {
+      // As good as one of another shape.
+    }
+    this.log.error({ key: this.keys.pointer }, 'the pointer to the snapshot cannot be read; going on without it');
+    return undefined;
   }
 
   /** The newest snapshot that is whole: its frames, and where it stands in each shard. */

@@ -1,0 +1,3 @@
+import { randomSuite } from './store-random.js';
+
+randomSuite(10_000);
