@@ -13,39 +13,21 @@
 // And a new primary whose clock is behind may give ids that lie before what was read: a reader sees by the
 // numbers that it lacks something, and looks back for it.
 
-import { comparePlaces, placeBefore, placeMs, START } from './place.js';
 import { pauseMs } from './connect.js';
+import { Outbox, type Blob, type Pending } from './outbox.js';
+import { comparePlaces, placeBefore, START } from './place.js';
 import { Recent, type Sent } from './recent.js';
-import {
-  appendReply,
-  readReply,
-  type AppendReply,
-  type Entry,
-  type Known,
-  type ReadReply,
-  type Scripted,
-} from './scripts.js';
-import type { ShardPlace } from './snapshots.js';
+import type { Entry, ReadReply } from './scripts.js';
+import type { ShardLog } from './shard-log.js';
 import { Signal, sleep, turn } from './signal.js';
+import type { ShardPlace } from './snapshots.js';
 import { LogSizes } from './trim.js';
-
-/** A record on its way into the log. */
-export interface Pending {
-  readonly frame: Buffer;
-  /** It has its place: everything before it in the log has been applied. Must not throw. */
-  place(): void;
-  settle(durable: boolean): void;
-  fail(error: Error): void;
-}
 
 /** What the lanes of one store share. */
 export interface LaneOwner {
-  readonly client: Scripted;
   readonly replicaId: string;
-  /** Copies that have to answer before a record counts as durable; 0 = none is asked. */
-  readonly waitFor: number;
-  /** This Redis keeps what it is told on disk. */
-  readonly persists: boolean;
+  /** Whether what so many copies have confirmed (Infinity = none was asked) outlives a restart. */
+  durable(copies: number): boolean;
   /** While set, nothing may be applied. */
   readonly gate: Promise<void> | undefined;
   /** A blob of another replica, in its place. Must not throw. */
@@ -57,34 +39,20 @@ export interface LaneOwner {
   behind(shard: number, place: string, trimmed: string): void;
 }
 
-/** A blob takes no more records from this size on; one record may be longer. */
-export const BLOB_BYTES_MAX = 256 * 1024;
-
 /** Without any word, the log is read this often, ms. */
 export const POLL_MS = 250;
 
-/** After a fault the log is read again from this long before the last place, ms. */
-export const MARGIN_MS = 30_000;
+/** Who lacks something looks back this far before its place, ms: clocks of nodes do not differ by more. */
+const MARGIN_MS = 30_000;
 
 /** The longest pause after faults, ms: the end of a failover should not be waited out. */
 const RETRY_MS_MAX = 300;
-
-/** How long a copy may take to confirm a blob, ms; below the end of a command. */
-const WAIT_MS = 500;
 
 /** Replicas whose numbers are remembered, at most; those unheard for longest go first. */
 export const REPLICAS_MAX = 1024;
 
 /** Replicas named in a read after a fault, whose blobs need not be sent again: those heard last. */
 const KNOWN_MAX = 32;
-
-interface Blob extends Sent {
-  readonly records: readonly Pending[];
-  /** It is in the log, further on than this replica has read. */
-  appended: boolean;
-  /** It is looked for in the whole log. */
-  sought: boolean;
-}
 
 export class Lane {
   /** Replica -> number of its last blob that is applied; those heard last come last. */
@@ -96,13 +64,11 @@ export class Lane {
   reached = START;
   /** When the log was last read to its end, by the monotonic clock, ms. */
   freshMs = performance.now();
-  waitingBytes = 0;
   counters = { blobs: 0, records: 0, fromOthers: 0, again: 0, lost: 0 };
 
-  private waiting: Pending[] = [];
+  private readonly outbox = new Outbox();
   private blob: Blob | undefined;
   private again: Sent[] = [];
-  private lastNumber = 0;
   /** After a fault: it is not known whether all that is in the log was read. */
   private doubtful = false;
   /** Reading again what lies before the furthest place; what is new there is applied, as found. */
@@ -114,14 +80,12 @@ export class Lane {
 
   constructor(
     readonly shard: number,
-    private readonly log: string,
-    private readonly seen: string,
+    private readonly log: ShardLog,
     private readonly owner: LaneOwner,
   ) {}
 
   put(record: Pending): void {
-    this.waiting.push(record);
-    this.waitingBytes += record.frame.length;
+    this.outbox.put(record);
     this.signal.notify();
   }
 
@@ -136,7 +100,7 @@ export class Lane {
 
   /** Nothing waits, and nothing is under way. */
   get idle(): boolean {
-    return this.waiting.length === 0 && this.blob === undefined;
+    return this.outbox.empty && this.blob === undefined;
   }
 
   /** Ends after the command under way; what still waits fails. */
@@ -144,16 +108,14 @@ export class Lane {
     this.stopping = true;
     this.signal.notify();
     await this.running;
-    const left = [...(this.blob?.records ?? []), ...this.waiting];
-    this.waiting = [];
+    const left = [...(this.blob?.records ?? []), ...this.outbox.drain()];
     this.blob = undefined;
     for (const record of left) record.fail(error);
   }
 
   /** For the start: the next entries of the log, which the caller applies. */
   async page(): Promise<Pick<ReadReply, 'entries' | 'more'>> {
-    const { client, replicaId } = this.owner;
-    const { entries, more } = readReply(await client.mpReadBuffer(this.log, this.seen, replicaId, this.place, '0'));
+    const { entries, more } = await this.log.read(this.place);
     for (const { id, replica, number, blob } of entries) {
       this.pass(id);
       this.note(replica, number);
@@ -173,19 +135,9 @@ export class Lane {
 
   /** Reads once, from where it stands. */
   private async read(): Promise<void> {
-    const { client, replicaId } = this.owner;
     const known = this.lookingBack ? [...this.applied].slice(-KNOWN_MAX) : [];
     const asked = this.doubtful;
-    const reply = readReply(
-      await client.mpReadBuffer(
-        this.log,
-        this.seen,
-        replicaId,
-        this.place,
-        asked ? '1' : '0',
-        ...flat(replicaId, known),
-      ),
-    );
+    const reply = await this.log.read(this.place, known, asked);
     if (this.owner.gate !== undefined) await this.owner.gate;
     this.checkCut(reply.trimmed);
     // The log is shorter than what was read of it: what comes next may have any place behind its end.
@@ -193,7 +145,7 @@ export class Lane {
       this.place = reply.newest;
       this.doubtful = true;
     }
-    if (!this.takeEntries(reply.entries, false)) return;
+    if (!this.takeEntries(reply.entries, this.owner.durable(0))) return;
     this.checkOwn(reply.last);
     this.more = reply.more;
     if (!reply.more) this.caughtUp(asked ? reply.numbers : undefined);
@@ -218,16 +170,16 @@ export class Lane {
 
   private hasWork(): boolean {
     if (this.again.length > 0) return true;
-    return this.blob === undefined ? this.waiting.length > 0 : !this.blob.appended;
+    return this.blob === undefined ? !this.outbox.empty : !this.blob.appended;
   }
 
   private async append(): Promise<void> {
     // What arrives in this turn of the event loop goes along.
     await turn();
     const again = this.again[0];
-    const sent = again ?? (this.blob ??= this.nextBlob());
+    const sent = again ?? (this.blob ??= this.outbox.next());
     const placeBeforeCall = this.place;
-    const { reply, confirmed } = await this.send(sent);
+    const { reply, copies } = await this.log.append(sent, placeBeforeCall);
     if (this.owner.gate !== undefined) await this.owner.gate;
     this.checkCut(reply.trimmed);
     if (!reply.appended) return this.onGap(reply.last, sent);
@@ -235,51 +187,13 @@ export class Lane {
       this.again.shift();
       this.counters.again += 1;
     } else if (this.blob !== undefined) this.blob.appended = true;
-    if (!this.takeEntries(reply.entries, confirmed)) return;
+    if (!this.takeEntries(reply.entries, this.owner.durable(copies))) return;
     this.more = reply.more;
     if (reply.more) return;
     this.freshMs = performance.now();
     // In the log, and not behind this place: an answer was lost, or ids go back.
     if (again === undefined && this.blob?.appended === true) this.lookBack();
     else if (reply.id !== '' && comparePlaces(reply.id, placeBeforeCall) <= 0) this.doubtful = true;
-  }
-
-  private async send(sent: Sent): Promise<{ reply: AppendReply; confirmed: boolean }> {
-    const { client, replicaId, waitFor, persists } = this.owner;
-    const { number, bytes, force } = sent;
-    const known = flat(replicaId, []);
-    const args = [this.log, this.seen, replicaId, number, bytes, this.place, force === true ? '1' : '0', ...known];
-    if (waitFor === 0) return { reply: appendReply(await client.mpAppendBuffer(...args)), confirmed: persists };
-    // On one connection, as WAIT speaks of what its own connection wrote.
-    const pipeline = client.pipeline() as unknown as Pick<Scripted, 'mpAppendBuffer'> &
-      ReturnType<Scripted['pipeline']>;
-    void pipeline.mpAppendBuffer(...args);
-    pipeline.wait(waitFor, WAIT_MS);
-    const [appended, waited] = (await pipeline.exec()) ?? [];
-    if (appended === undefined || appended[0] !== null) throw appended?.[0] ?? new Error('Connection is closed.');
-    return { reply: appendReply(appended[1] as unknown[]), confirmed: Number(waited?.[1] ?? 0) >= waitFor };
-  }
-
-  private nextBlob(): Blob {
-    let bytes = 0;
-    let count = 0;
-    while (
-      count < this.waiting.length &&
-      (count === 0 || bytes + this.waiting[count]!.frame.length <= BLOB_BYTES_MAX)
-    ) {
-      bytes += this.waiting[count]!.frame.length;
-      count += 1;
-    }
-    const records = this.waiting.splice(0, count);
-    this.lastNumber += 1;
-    const frames = records.map(({ frame }) => frame);
-    return {
-      number: this.lastNumber,
-      bytes: frames.length === 1 ? frames[0]! : Buffer.concat(frames, bytes),
-      records,
-      appended: false,
-      sought: false,
-    };
   }
 
   /** Applies what is new, in order. False: something is missing before it, and is looked for first. */
@@ -324,7 +238,6 @@ export class Lane {
     this.recent.add(blob, performance.now());
     this.counters.blobs += 1;
     this.counters.records += blob.records.length;
-    this.waitingBytes -= blob.bytes.length;
     this.owner.done(blob.bytes.length);
     for (const record of blob.records) record.place();
     for (const record of blob.records) record.settle(durable);
@@ -363,7 +276,7 @@ export class Lane {
 
   /** The log has our blob, but not in the last half minute: it is in all of the log, or was cut off. */
   private seekOwn(blob: Blob): void {
-    if (blob.sought) return this.settle(blob.number, this.reached, false);
+    if (blob.sought) return this.settle(blob.number, this.reached, this.owner.durable(0));
     blob.sought = true;
     this.place = START;
     this.lookingBack = true;
@@ -375,15 +288,8 @@ export class Lane {
   }
 
   private checkCut(trimmed: string): void {
-    if (this.reached !== START && comparePlaces(trimmed, this.reached) > 0 && placeMs(trimmed) > 0) {
+    if (this.reached !== START && comparePlaces(trimmed, this.reached) > 0) {
       this.owner.behind(this.shard, this.reached, trimmed);
     }
   }
 }
-
-/** Our own blobs never come with their bytes. */
-const flat = (replicaId: string, known: Known): (string | number)[] => [
-  ...known.filter(([replica]) => replica !== replicaId).flat(),
-  replicaId,
-  Number.MAX_SAFE_INTEGER,
-];

@@ -4,7 +4,7 @@
 // log, with the code that recovers a single collector from its disk. See docs/decisions/0006.
 
 import { randomBytes } from 'node:crypto';
-import { ConfigError, Exhausted } from '../../errors.js';
+import { ConfigError } from '../../errors.js';
 import type { Loss } from '../../ingest/producers.js';
 import type { ProducerState } from '../../ingest/report.js';
 import type { RollbackEntry } from '../../rollback/store-entries.js';
@@ -34,7 +34,9 @@ import { CONTROL_SHARD, Keys, shardOf, SHARDS } from './keys.js';
 import { Lane, POLL_MS, type LaneOwner } from './lane.js';
 import { Leases } from './leases.js';
 import { loadAll } from './load.js';
+import { HEADROOM, Puts } from './puts.js';
 import type { Scripted } from './scripts.js';
+import { ShardLog } from './shard-log.js';
 import { sleep, turn } from './signal.js';
 import { encodePlace, Snapshots } from './snapshots.js';
 
@@ -62,14 +64,6 @@ export interface RedisStoreOptions {
 const EVICTS =
   'this Redis throws keys away when its memory is full, and the log with them; set maxmemory-policy noeviction';
 
-export const WAITING_BYTES_MAX = 64 * 1024 * 1024;
-
-/** What is not a batch may take this share more: it is small, and would not be sent again. */
-const HEADROOM = 1.25;
-
-/** When to come back after being refused for want of room, ms. */
-const RETRY_MS = 2000;
-
 /** Reading stands still when a log was not read for so long, ms: several polls. */
 const STALE_MS = 4 * POLL_MS;
 
@@ -80,13 +74,6 @@ const CLOSE_MS = 3000;
 function startError(error: unknown, shown: string): unknown {
   const ours = error instanceof ConfigError || error instanceof TypeError || error instanceof RangeError;
   return ours ? error : new ConfigError(`--store ${shown}: ${faultOf(error).text}`);
-}
-
-/** A record, and what it amounts to at its place. */
-interface Put<T> {
-  readonly shard: number;
-  readonly frame: Buffer;
-  readonly place: () => T;
 }
 
 export class RedisStore implements Store {
@@ -105,7 +92,7 @@ export class RedisStore implements Store {
   private source: SnapshotSource | undefined;
   private gate: Promise<void> | undefined;
   private persists = false;
-  private waitingBytes = 0;
+  private readonly puts: Puts;
   private quarantined = 0;
   private closing: Promise<void> | undefined;
 
@@ -118,7 +105,11 @@ export class RedisStore implements Store {
     this.client.on('error', () => undefined).on('node error', () => undefined);
     const { client, keys, replicaId } = this;
     this.deciders = { positions: new Positions(options.positionsMax), claims: new Claims() };
-    this.lanes = Array.from({ length: SHARDS }, (_, i) => new Lane(i, keys.log(i), keys.seen(i), this.owner()));
+    this.lanes = Array.from({ length: SHARDS }, (_, i) => {
+      const log = new ShardLog(client, replicaId, keys.log(i), keys.seen(i), options.waitFor);
+      return new Lane(i, log, this.owner());
+    });
+    this.puts = new Puts(this.lanes, options.waitingBytesMax);
     this.bus = new RedisBus(client, access, keys, replicaId, log, shard => this.lanes[shard]!.notify());
     this.leases = new Leases(client, keys, replicaId);
     this.snapshots = new Snapshots(client, keys, replicaId, log);
@@ -159,14 +150,14 @@ export class RedisStore implements Store {
 
   async putLife(life: StoredLife): Promise<void> {
     const frame = encodeJson(RECORD.LIFE, life);
-    await this.put([{ shard: shardOf(life.proxyId), frame, place: () => undefined }], HEADROOM);
+    await this.puts.put([{ shard: shardOf(life.proxyId), frame, place: () => undefined }], HEADROOM);
   }
 
   async putBatches(
     batches: readonly StoredBatch[],
     taken?: (batch: StoredBatch, result: Taken) => void,
   ): Promise<PutResult[]> {
-    const { values, durable } = await this.put(
+    const { values, durable } = await this.puts.put(
       batches.map(stored => {
         const { cuid, proxyId, receivedUs, batch } = stored;
         const frame = encodeBatch({ cuid, proxyId, receivedUs }, batch.bytes);
@@ -177,7 +168,7 @@ export class RedisStore implements Store {
   }
 
   async putRollback(entries: readonly RollbackEntry[]): Promise<PutRollback> {
-    const { values, durable } = await this.put(
+    const { values, durable } = await this.puts.put(
       entries.map(entry => ({
         shard: CONTROL_SHARD,
         frame: encodeJson(RECORD.ROLLBACK, entry),
@@ -192,7 +183,7 @@ export class RedisStore implements Store {
     const record = announceRecord(cuid, proxyId, producers);
     const frame = encodeJson(RECORD.ANNOUNCE, record);
     const place = (): Loss => this.deciders.positions.announce(record);
-    const { values } = await this.put([{ shard: shardOf(proxyId), frame, place }], HEADROOM);
+    const { values } = await this.puts.put([{ shard: shardOf(proxyId), frame, place }], HEADROOM);
     return values[0]!;
   }
 
@@ -200,7 +191,7 @@ export class RedisStore implements Store {
     const record: FinishRecord = { cuid, proxyId, producers };
     const frame = encodeJson(RECORD.FINISH, record);
     const place = (): Loss => this.deciders.positions.finish(record);
-    const { values } = await this.put([{ shard: shardOf(proxyId), frame, place }], HEADROOM);
+    const { values } = await this.puts.put([{ shard: shardOf(proxyId), frame, place }], HEADROOM);
     return values[0]!;
   }
 
@@ -216,7 +207,7 @@ export class RedisStore implements Store {
       quarantined: this.quarantined,
       shared: {
         staleMs: this.staleMs(),
-        waitingBytes: this.waitingBytes,
+        waitingBytes: this.puts.waitingBytes,
         blobs: sum(({ counters }) => counters.blobs),
         records: sum(({ counters }) => counters.records),
         blobsOfOthers: sum(({ counters }) => counters.fromOthers),
@@ -232,42 +223,6 @@ export class RedisStore implements Store {
     return this.closing;
   }
 
-  /** Puts records; settles when all have their place, with what each amounted to there. */
-  private put<T>(puts: readonly Put<T>[], share = 1): Promise<{ values: T[]; durable: boolean }> {
-    if (this.closing !== undefined) return Promise.reject(new Error('the store is closed'));
-    const bytes = puts.reduce((sum, { frame }) => sum + frame.length, 0);
-    const max = (this.options.waitingBytesMax ?? WAITING_BYTES_MAX) * share;
-    if (this.waitingBytes + bytes > max) {
-      return Promise.reject(new Exhausted(`${this.waitingBytes} bytes wait for the store, more than it may`, RETRY_MS));
-    }
-    this.waitingBytes += bytes;
-    return new Promise((resolve, reject) => {
-      const values: T[] = [];
-      let left = puts.length;
-      let allDurable = true;
-      if (left === 0) resolve({ values, durable: this.stats().durable });
-      puts.forEach(({ shard, frame, place }, i) =>
-        this.lanes[shard]!.put({
-          frame,
-          place: () => {
-            try {
-              values[i] = place();
-            } catch (error) {
-              // Of who applies it; the lane and all that waits there go on.
-              reject(error);
-            }
-          },
-          settle: durable => {
-            allDurable &&= durable;
-            left -= 1;
-            if (left === 0) resolve({ values, durable: allDurable });
-          },
-          fail: reject,
-        }),
-      );
-    });
-  }
-
   private takeBatch(stored: StoredBatch, taken?: (batch: StoredBatch, result: Taken) => void): Taken {
     const { fresh, position, loss } = this.deciders.positions.batch(stored);
     const result = { fresh, seq: position.seq, loss };
@@ -279,17 +234,14 @@ export class RedisStore implements Store {
     // eslint-disable-next-line @typescript-eslint/no-this-alias -- what it holds changes while the lanes run
     const store = this;
     return {
-      client: this.client,
       replicaId: this.replicaId,
-      waitFor: this.options.waitFor,
-      get persists() {
-        return store.persists;
-      },
+      // Where copies are asked for, a disk is not enough.
+      durable: copies => (this.options.waitFor > 0 ? copies >= this.options.waitFor : this.persists),
       get gate() {
         return store.gate;
       },
       apply: blob => this.apply(blob),
-      done: bytes => (this.waitingBytes -= bytes),
+      done: bytes => this.puts.done(bytes),
       fault: error => this.faults.note(error),
       behind: (shard, place, trimmed) => this.onBehind(shard, place, trimmed),
     };
@@ -346,6 +298,7 @@ export class RedisStore implements Store {
   }
 
   private async shutDown(): Promise<void> {
+    this.puts.close();
     const endMs = performance.now() + CLOSE_MS;
     while (this.lanes.some(lane => !lane.idle) && this.staleMs() === 0 && performance.now() < endMs) await sleep(5);
     await this.keeper.stop();
