@@ -3,6 +3,7 @@
 import { makeClientConstructor, status as Code, type Metadata, type ServiceError } from '@grpc/grpc-js';
 import { toJson } from '../../collector/src/http/json.js';
 import { service } from '../../collector/src/rpc/protos.js';
+import { STALE_METADATA } from '../../collector/src/rpc/stale.js';
 import { CliError, couldNotAsk, EXIT, problem, wrongUse } from './errors.js';
 import { securityOf, type Security } from './security.js';
 
@@ -29,14 +30,17 @@ interface Stub {
     metadata: Metadata,
     options: object,
     done: (error: ServiceError | null, answer?: object) => void,
-  ): void;
+  ): { on(event: 'metadata', told: (metadata: Metadata) => void): unknown };
   makeServerStreamRequest(
     path: string,
     serialize: (value: object) => Buffer,
     deserialize: (bytes: Buffer) => object,
     request: object,
     metadata: Metadata,
-  ): AsyncIterable<object> & { cancel(): void };
+  ): AsyncIterable<object> & {
+    cancel(): void;
+    on(event: 'metadata', told: (metadata: Metadata) => void): unknown;
+  };
   close(): void;
 }
 
@@ -47,6 +51,8 @@ export class Client {
   constructor(
     readonly address: string,
     private readonly security: Security = securityOf(address, {}, {}),
+    /** Told when an answer is out of date, and by how much. */
+    private readonly onStale: (ms: number) => void = () => undefined,
   ) {}
 
   /** @throws CliError that says what went wrong and what to do */
@@ -56,7 +62,7 @@ export class Client {
       const answer = await new Promise<object>((resolve, reject) => {
         const { path, requestSerialize, responseDeserialize } = definition;
         const options = { deadline: Date.now() + DEADLINE_MS };
-        this.stub(name).makeUnaryRequest(
+        const call = this.stub(name).makeUnaryRequest(
           path,
           requestSerialize,
           responseDeserialize,
@@ -65,6 +71,7 @@ export class Client {
           options,
           (error, value) => (error === null ? resolve(value!) : reject(error)),
         );
+        call.on('metadata', metadata => this.noteStale(metadata));
       });
       return toJson(definition.answer, answer as Json) as T;
     } catch (error) {
@@ -78,6 +85,7 @@ export class Client {
     const stub = this.stub(name);
     const { metadata } = this.security;
     const stream = stub.makeServerStreamRequest(path, requestSerialize, responseDeserialize, request, metadata);
+    stream.on('metadata', told => this.noteStale(told));
     try {
       for await (const message of stream) yield toJson(answer, message as Json) as T;
     } catch (error) {
@@ -109,6 +117,11 @@ export class Client {
 
   close(): void {
     for (const stub of this.stubs.values()) stub.close();
+  }
+
+  private noteStale(metadata: Metadata): void {
+    const ms = Number(metadata.get(STALE_METADATA)[0] ?? 0);
+    if (ms > 0) this.onStale(ms);
   }
 
   private stub(name: Name): Stub {

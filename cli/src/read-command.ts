@@ -59,13 +59,22 @@ export async function asking<T extends object>(
   work: (asking: Asking<T>) => Promise<number>,
 ): Promise<number> {
   const address = collectorAddress(options.collector, process.env);
-  const client = new Client(address, securityOf(address, options, process.env));
+  let staleMs = 0;
+  const client = new Client(address, securityOf(address, options, process.env), ms => {
+    if (staleMs === 0) io.note(staleNotice(address, ms));
+    staleMs = ms;
+  });
   try {
     return await work({ client, io, options });
   } finally {
     client.close();
   }
 }
+
+/** An answer is only as good as what the collector has heard. */
+const staleNotice = (address: string, ms: number): string =>
+  `note: the collector at ${address} has not heard its store for ${(ms / 1000).toFixed(1)} s; ` +
+  'it answers from memory, and what others took since is missing\n';
 
 /** One answer as indented JSON. */
 export const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;

@@ -35,7 +35,12 @@ export async function spawnCollector(
     lines.push(line.startsWith('{') ? (JSON.parse(line) as Plain) : { msg: line }),
   );
   const exited = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>;
-  const started = await until('collector started', () => lines.find(line => line['msg'] === 'collector started'));
+  const started = await until('collector started', () => lines.find(line => line['msg'] === 'collector started')).catch(
+    (error: unknown) => {
+      child.kill('SIGKILL');
+      throw error;
+    },
+  );
   return { process: child, grpc: started['grpc'] as string, http: started['http'] as string, exited, lines };
 }
 

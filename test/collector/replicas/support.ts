@@ -6,28 +6,90 @@ import { join } from 'node:path';
 import type { Plain } from '../ingest-support.js';
 import { start, until, type TestCollector } from '../rpc-support.js';
 import { Shop, Sidecar, SERVICES, type Name } from '../rollback/shop.js';
+import { freshPrefix, redisStore } from '../redis-support.js';
 import { SharedLog, type LogStore } from './shared-log.js';
+import type { Store } from '../../../collector/src/store/store.js';
 
 export const ENFORCE = 'ROLLBACK_MODE_ENFORCE';
 
-/** Collectors on one log, with one clock that is turned by hand. */
+export function policyFile(text: string): string {
+  const path = join(mkdtempSync(join(tmpdir(), 'meshpulse-replicas-')), 'policy.yaml');
+  writeFileSync(path, text);
+  return path;
+}
+
+/** What collectors share: a log in this process, or a Redis. */
+export interface Ground {
+  /** Replicas open a store each. */
+  open(): Store;
+  /** Cuts a replica off for good, as when its process is killed. */
+  forget(store: Store): void;
+  /** Gives what is on its way the time to arrive. */
+  settle(): Promise<void>;
+  /** Simulated time that may pass without that, ms. */
+  readonly strideMs: number;
+}
+
+/** Everything in this process. */
+export class LogGround implements Ground {
+  readonly log = new SharedLog();
+  readonly stores: LogStore[] = [];
+  readonly strideMs = 250;
+
+  open(): LogStore {
+    this.stores.push(this.log.open());
+    return this.stores.at(-1)!;
+  }
+
+  forget(store: LogStore): void {
+    this.log.stores.delete(store);
+    this.stores.splice(this.stores.indexOf(store), 1);
+    store.cut();
+  }
+
+  async settle(): Promise<void> {
+    for (let n = 0; n < 16; n++) await new Promise(resolve => setImmediate(resolve));
+  }
+}
+
+/** A real Redis; each fleet has keys of its own. */
+export class RedisGround implements Ground {
+  private readonly prefix = freshPrefix();
+  readonly strideMs = 2000;
+
+  constructor(private readonly url: string) {}
+
+  open(): Store {
+    return redisStore(this.url, this.prefix);
+  }
+
+  forget(): void {
+    // Whoever is killed closes its connections, and that is all.
+  }
+
+  async settle(): Promise<void> {
+    await new Promise(resolve => setTimeout(resolve, 60));
+  }
+}
+
+/** Collectors that share, with one clock that is turned by hand. */
 export class Fleet {
   readonly clock = new ManualClock();
-  readonly log = new SharedLog();
   readonly collectors: TestCollector[] = [];
-  readonly stores: LogStore[] = [];
+  private readonly stores: Store[] = [];
+  private passedMs = 0;
 
-  static async start(count: number, policy?: string): Promise<Fleet> {
-    const fleet = new Fleet();
+  constructor(private readonly ground: Ground = new LogGround()) {}
+
+  static async start(count: number, policy?: string, ground?: Ground): Promise<Fleet> {
+    const fleet = new Fleet(ground);
     for (let n = 0; n < count; n++) await fleet.add(policy);
     return fleet;
   }
 
   async add(policy?: string, args: readonly string[] = []): Promise<TestCollector> {
-    const store = this.log.open();
-    const path = join(mkdtempSync(join(tmpdir(), 'meshpulse-replicas-')), 'policy.yaml');
-    if (policy !== undefined) writeFileSync(path, policy);
-    const named = policy === undefined ? [] : ['--rollback-policy', path];
+    const store = this.ground.open();
+    const named = policy === undefined ? [] : ['--rollback-policy', policyFile(policy)];
     const collector = await start([...named, ...args], this.clock, {}, store);
     this.collectors.push(collector);
     this.stores.push(store);
@@ -40,21 +102,21 @@ export class Fleet {
     for (let ms = 0; ms < seconds * 1000; ms += 250) {
       this.clock.advanceMs(250);
       for (const { running } of this.collectors) running.tick();
-      await this.settle();
+      this.passedMs += 250;
+      if (this.passedMs % this.ground.strideMs === 0) await this.settle();
     }
+    await this.settle();
   }
 
-  /** What is on its way arrives. */
-  async settle(): Promise<void> {
-    for (let n = 0; n < 16; n++) await new Promise(resolve => setImmediate(resolve));
+  settle(): Promise<void> {
+    return this.ground.settle();
   }
 
   /** As if its process had been killed: it says nothing any more, and nobody hears it. */
   async kill(at: number): Promise<void> {
     const [collector] = this.collectors.splice(at, 1);
     const [store] = this.stores.splice(at, 1);
-    this.log.stores.delete(store!);
-    store!.cut();
+    this.ground.forget(store!);
     collector!.clients.close();
     await collector!.running.stop();
   }
@@ -72,6 +134,18 @@ export async function spreadShop(fleet: Fleet, at: Readonly<Record<Name, number>
   const shop = Shop.of(fleet.collectors[0]!, Object.fromEntries(await Promise.all(sidecars)) as Record<Name, Sidecar>);
   await fleet.pass(0.5);
   return shop;
+}
+
+/** Whole transactions that went well, so that their kind is known. */
+export async function teach(fleet: Fleet, shop: Shop): Promise<void> {
+  const rows = Array.from({ length: 120 }, () => shop.newKey()).flatMap(key => [
+    shop.call(key, 'reserve'),
+    shop.call(key, 'charge'),
+    shop.call(key, 'ship'),
+    shop.entry(key, 'ok'),
+  ]);
+  await shop.sidecars.gateway.rows(...rows);
+  await fleet.pass(5);
 }
 
 export async function verdictsAt(collector: TestCollector): Promise<Plain[]> {

@@ -1,0 +1,2 @@
+// The same, twenty kills and a partition of half a minute.
+import './crash.test.js';
