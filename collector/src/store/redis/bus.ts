@@ -1,6 +1,6 @@
 // What replicas tell each other, and the word that a log has grown: sharded Pub/Sub. It may lose anything.
 
-import { COMMAND_MS, connectSubscriber, ended, type RedisAccess } from './connect.js';
+import { COMMAND_MS, connectSubscriber, ended, pauseMs, type RedisAccess } from './connect.js';
 import type { StoreLog } from '../store.js';
 import { BUS_BYTES_MAX, type Bus } from '../shared.js';
 import { SHARDS, type Keys } from './keys.js';
@@ -14,6 +14,9 @@ const PROBE_MS = 250;
 
 /** After this long (ms) without hearing oneself, the subscription is made anew. */
 const RENEW_MS = 3000;
+
+/** At start: how long the subscription may take, ms. */
+const OPEN_MS = 10_000;
 
 export class RedisBus implements Bus {
   private readonly subscriber: Client;
@@ -44,9 +47,18 @@ export class RedisBus implements Bus {
     });
   }
 
-  /** Settles when everything is subscribed to. */
+  /** Settles when everything is subscribed to. The connection of its own may come later than that for commands. */
   async open(): Promise<void> {
-    await this.subscribeAll();
+    const endMs = performance.now() + OPEN_MS;
+    for (let times = 1; ; times++) {
+      try {
+        await this.subscribeAll();
+        break;
+      } catch (error) {
+        if (performance.now() > endMs) throw error;
+        await new Promise(resolve => setTimeout(resolve, pauseMs(times)));
+      }
+    }
     this.heardMs = performance.now();
     this.timer = setInterval(() => this.probe(), PROBE_MS);
     this.timer.unref();
