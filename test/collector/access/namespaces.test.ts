@@ -165,6 +165,19 @@ describe('what is seen of other namespaces', function () {
     ]);
   });
 
+  it('keeps to the callee what only the callee knows of itself', async () => {
+    const book = async (who: Who): Promise<Plain> =>
+      (await get(who)).events.find(one => one['operation'] === 'POST /book')!;
+    const [caller, callee] = [await book('shop'), await book('bank')];
+    assert.deepEqual([caller['node'] ?? '', caller['details'] ?? ''], ['', '']);
+    assert.deepEqual([callee['node'], callee['details']], ['node-1', 'seen by POST /book']);
+    const story = (await as('shop').call('Transactions.Explain', { id: KEY })) as Plain & { lines: Plain[] };
+    const nodes = story.lines.flatMap(line =>
+      ((line['evidence'] ?? []) as string[]).filter(fact => fact.startsWith('node=')).map(() => line['text'] as string),
+    );
+    assert.ok(nodes.length > 0 && nodes.every(text => /pay\.shop POST \/pay/.test(text)), nodes.join('\n'));
+  });
+
   it('leaves nothing of a hidden step but when it ran and how it ended', async () => {
     for (const who of ['shop', 'ops'] as const) {
       const transaction = await get(who);

@@ -41,8 +41,9 @@ describe('early rollback and who may what', function () {
         `  - {name: ${name}, token: ${hashOf(name)}, roles: [${role!}], namespaces: ['${namespace!}']}\n`,
     );
     const stock = `  - {name: stock-app, token: ${hashOf('stock-app')}, roles: [step], namespaces: [shop], services: [stock.shop]}\n`;
+    const keeper = `  - {name: keeper, token: ${hashOf('keeper')}, roles: [operator], namespaces: [shop], services: [stock.shop]}\n`;
     const sidecars = `  - {name: sidecars, token: ${hashOf('sidecars')}, roles: [reporter, viewer], namespaces: ['*']}\n`;
-    folder.write('access.yaml', `people:\n${people.join('')}${stock}${sidecars}`);
+    folder.write('access.yaml', `people:\n${people.join('')}${stock}${keeper}${sidecars}`);
     folder.write('policy.yaml', NAMED);
     shop = await Shop.start(args(), undefined, bearer('sidecars'));
     await shop.teach(120);
@@ -120,6 +121,11 @@ describe('early rollback and who may what', function () {
       as(name).call('Rollback.Trigger', { id: other, reason: 'a test', dryRun: true });
     await trigger('shopper');
     assert.equal((await failure(trigger('banker'))).code, Code.NOT_FOUND);
+    const { code, details } = await failure(trigger('keeper'));
+    assert.deepEqual(
+      [code, details],
+      [Code.PERMISSION_DENIED, 'this transaction does not begin in stock.shop, where you are operator'],
+    );
     assert.equal((await failure(as('shopper').call('Rollback.Simulate', {}))).code, Code.PERMISSION_DENIED);
     await as('all').call('Rollback.Simulate', {});
   });
