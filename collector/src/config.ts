@@ -164,8 +164,12 @@ const US_PER_MS = 1000;
 
 const NAMES = Object.keys(SETTINGS) as SettingName[];
 
-/** Several values of one setting: one a line, or apart by spaces. */
-const listOf = (text: string): string[] => text.split(/\s+/).filter(one => one !== '');
+/** Several sinks: one a line, or apart by spaces. A path may have spaces of its own. */
+const listOf = (text: string): string[] =>
+  text
+    .split(/\n|\s+(?=(?:otlp|jsonl|webhook)=)/)
+    .map(one => one.trim())
+    .filter(one => one !== '');
 
 const mayRepeat = (name: string): boolean => name in SETTINGS && SETTINGS[name as SettingName].kind.type === 'sinks';
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
 import { addressFault } from '../../../collector/src/export/addresses.js';
+import { readConfig } from '../../../collector/src/config.js';
 import { waitMs, WAIT_MS_MAX } from '../../../collector/src/export/backoff.js';
 import { BoundedQueue } from '../../../collector/src/export/queue.js';
 import { Resolver } from '../../../collector/src/export/resolver.js';
@@ -117,6 +118,24 @@ describe('--export', () => {
 
   it('private sinks are refused at start when they are denied', () => {
     assert.throws(() => parseSinks(['otlp=http://127.0.0.1:4318'], true), /private address/);
+  });
+
+  it('may be given more than once, as a list in the file, and apart by spaces in the environment', () => {
+    const sinks = (args: string[], env = {}, file = ''): string[] =>
+      readConfig(args, env, () => file).exports.sinks.map(({ name, target }) => `${name} ${target}`);
+    const both = ['jsonl /a b', 'otlp http://h/v1/logs'];
+    assert.deepEqual(sinks(['--export', 'jsonl=/a b', '--export=otlp=http://h']), both);
+    assert.deepEqual(sinks([], { MESHPULSE_EXPORT: 'jsonl=/a b  otlp=http://h' }), both);
+    assert.deepEqual(sinks(['--config', 'f'], {}, 'export:\n  - jsonl=/a b\n  - otlp=http://h\n'), both);
+    assert.deepEqual(sinks(['--config', 'f'], {}, 'export: jsonl=/a b\n'), ['jsonl /a b']);
+    assert.deepEqual(sinks([]), []);
+  });
+
+  it('shows in the effective settings no more than may be logged', () => {
+    const env = { MESHPULSE_EXPORT_WEBHOOK_KEY: 'k'.repeat(32) };
+    const { effective } = readConfig(['--export', 'webhook=http://h/secret', '--export', 'jsonl=/a'], env, () => '');
+    assert.equal(effective['export'], 'webhook=http://h/… jsonl=/a');
+    assert.ok(!JSON.stringify(effective).includes('kkk'));
   });
 
   it('logs show neither path nor query of a URL', () => {
