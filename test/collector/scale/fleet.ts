@@ -118,6 +118,7 @@ class Line {
   private opening = 0;
   private at: number;
   private closed = false;
+  private moving = false;
 
   constructor(
     private readonly fleet: Fleet,
@@ -132,6 +133,7 @@ class Line {
   /** Opens streams for those that have none, a few at a time. */
   open(): void {
     while (
+      !this.moving &&
       this.session !== undefined &&
       usable(this.session) &&
       this.opening < OPENING_MAX &&
@@ -142,7 +144,8 @@ class Line {
   }
 
   say(member: Member, withBatch: boolean): void {
-    if (member.connected) this.streams.get(member)?.write(member.report(withBatch));
+    const stream = member.connected ? this.streams.get(member) : undefined;
+    if (stream?.writable === true) stream.write(member.report(withBatch));
   }
 
   close(): void {
@@ -152,6 +155,7 @@ class Line {
 
   private connect(): void {
     if (this.closed) return;
+    this.moving = false;
     const { collectors } = this.fleet.plan;
     const [host, port] = collectors[this.at++ % collectors.length]!.split(':') as [string, string];
     // 127.0.0.1 is everyone's; the nodes begin behind it.
@@ -164,6 +168,19 @@ class Line {
     session.on('error', () => undefined);
     session.on('close', () => setTimeout(() => this.connect(), RETRY_MS * (0.5 + Math.random())));
     session.on('connect', () => this.open());
+  }
+
+  /** The collector is leaving: everything is said, what was said is answered, and then to the next. */
+  private move(session: ClientHttp2Session, drainMs: number): void {
+    if (this.moving) return;
+    this.moving = true;
+    setTimeout(
+      () => {
+        for (const stream of this.streams.values()) stream.end();
+        if (this.streams.size === 0) session.close();
+      },
+      drainMs * 0.8 * Math.random(),
+    );
   }
 
   private begin(session: ClientHttp2Session, member: Member): void {
@@ -182,6 +199,7 @@ class Line {
     stream.on('data', (bytes: Buffer) => {
       member.take(bytes);
       if (member.connected) opened();
+      if (member.drainMs > 0) this.move(session, member.drainMs);
     });
     const note = (headers: IncomingHttpHeaders): void => {
       const said = headers['grpc-status'];
@@ -197,6 +215,7 @@ class Line {
       member.connected = false;
       this.streams.delete(member);
       opened();
+      if (this.moving && this.streams.size === 0) session.close();
       const waitMs = member.waitMs + RETRY_MS * Math.random();
       setTimeout(() => this.waiting.push(member), waitMs).unref();
     });

@@ -26,8 +26,10 @@ export class Member {
   acked = 0;
   /** A reply came on the stream that is open now. */
   connected = false;
-  /** The collector is leaving, or has no room: not before this much time, ms. */
+  /** The collector has no room: not before this much time, ms. */
   waitMs = 0;
+  /** The collector is leaving within this time, ms. */
+  drainMs = 0;
   private received: Buffer = Buffer.alloc(0);
 
   constructor(
@@ -46,6 +48,7 @@ export class Member {
   /** What a new stream begins with: who this is, and all that is not acknowledged. */
   greeting(): Buffer {
     this.connected = false;
+    this.drainMs = 0;
     this.received = Buffer.alloc(0);
     const { index, made, acked } = this;
     const producer = {
@@ -88,7 +91,8 @@ export class Member {
   private reply({ acks, hints }: Plain): void {
     this.connected = true;
     const { drainMs = 0, retryAfterMs = 0 } = (hints ?? {}) as { drainMs?: number; retryAfterMs?: number };
-    this.waitMs = Math.max(Math.random() * drainMs, retryAfterMs);
+    this.waitMs = retryAfterMs;
+    this.drainMs = drainMs;
     for (const ack of (acks ?? []) as Plain[]) this.acked = Math.max(this.acked, Number(ack['seq']));
   }
 

@@ -1,0 +1,2 @@
+// The same with as many streams as a drain is promised for.
+import './drain.test.js';
