@@ -3,7 +3,9 @@
 import type { ServiceDefinition } from '@grpc/grpc-js';
 import { loadSync, type MessageTypeDefinition, type Options, type PackageDefinition } from '@grpc/proto-loader';
 import { protoPath as healthProto } from 'grpc-health-check';
+import type { Reply } from '../ingest/ingest.js';
 import { PROTOS } from '../paths.js';
+import { encodeReply } from './encode-reply.js';
 import { completeDescriptors } from './reflected.js';
 
 const FILES = ['ingest', 'registry', 'rollback', 'transactions'].map(name => `meshpulse/v1/${name}.proto`);
@@ -30,10 +32,13 @@ export function message(name: string): MessageTypeDefinition<object, object> {
   return definitions[`${PACKAGE}.${name}`] as MessageTypeDefinition<object, object>;
 }
 
-/** The same service, but its requests come as the bytes they are. */
-export function withRawRequests(definition: ServiceDefinition): ServiceDefinition {
+/** The service that takes reports: its requests come as the bytes they are, and plain replies are made by hand. */
+export function reportService(): ServiceDefinition {
   const raw = (bytes: Buffer): Buffer => bytes;
   return Object.fromEntries(
-    Object.entries(definition).map(([name, method]) => [name, { ...method, requestDeserialize: raw }]),
+    Object.entries(service('Ingest')).map(([name, method]) => {
+      const responseSerialize = (reply: Reply): Buffer => encodeReply(reply, method.responseSerialize);
+      return [name, { ...method, requestDeserialize: raw, responseSerialize }];
+    }),
   );
 }

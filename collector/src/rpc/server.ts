@@ -24,7 +24,7 @@ import { Health } from './health.js';
 import { getInstance, listInstances } from './instances.js';
 import { listServices } from './list-services.js';
 import type { ReadParts } from './parts.js';
-import { PACKAGE, reflectedDefinitions, service, SERVICES, withRawRequests } from './protos.js';
+import { PACKAGE, reflectedDefinitions, reportService, service, SERVICES } from './protos.js';
 import { reading, refused, type Answer, type At } from './reading.js';
 import { report, reportOnce, type ReportParts } from './report.js';
 import { sayStale } from './stale.js';
@@ -80,7 +80,7 @@ export class RpcServer {
     ): handleServerStreamingCall<Q, object> => streaming(at, answer, log);
     const act = <Q>(work: (parts: ReadParts, request: Q) => Promise<object>): handleUnaryCall<Q, object> =>
       acting(at, work, log);
-    this.server.addService(withRawRequests(service('Ingest')), {
+    this.server.addService(reportService(), {
       Report: report.bind(undefined, reports),
       ReportOnce: reportOnce.bind(undefined, reports),
     });

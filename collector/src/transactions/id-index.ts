@@ -65,12 +65,6 @@ export class HashIndex {
     if (cell !== NONE) this.empty(cell);
   }
 
-  /** Whatever stands where the hash begins: to have it near when it is needed. See warm.ts. */
-  peek(hash: number): number {
-    const at = 2 * (hash & this.mask);
-    return this.cells[at] === (hash | 0) ? this.cells[at + 1]! - 1 : NONE;
-  }
-
   private search(hash: number, cell: number): number {
     const { cells, mask } = this;
     hash |= 0;

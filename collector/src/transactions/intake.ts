@@ -21,7 +21,6 @@ import { isOdd, noteShape } from './shapes.js';
 import { AT, DOUBLES, FLAG, IS, rankOf, WORDS } from './slots.js';
 import { ROWS_MAX, type RowIds, type Table } from './table.js';
 import type { Transaction } from './transaction.js';
-import { warm } from './warm.js';
 
 export interface IntakeCounters {
   /** Rows that were there already, and rows of transactions that the flow had learned from. */
@@ -43,7 +42,6 @@ export class Intake {
   private readonly begun = new Map<string, { readonly item: NewRow; readonly heardUs: number }>();
 
   private nowUs = 0;
-  private warmed = 0;
   /** Of the batch that is being taken: by place among its strings their hashes, and the kinds of entries. */
   private readonly names = new Int32Array(STRINGS_MAX);
   private readonly source: Source = { columns: NO_COLUMNS, names: this.names, instance: NONE, offsetUs: 0 };
@@ -100,7 +98,6 @@ export class Intake {
     const { service } = instance;
     const own = texts.acquire(service, () => service);
     this.serviceHash = texts.hash(own);
-    this.warmed ^= warm(this.table, columns);
     for (let row = 0; row < columns.rows; row++) this.row(instance, row);
     for (let i = 0; i < strings.length; i++) {
       texts.release(this.names[i]!);

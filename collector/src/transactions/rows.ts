@@ -125,7 +125,7 @@ export class Rows {
   readonly instances = new Interner<Instance>();
   private readonly chunks: Chunk[] = [];
   private used = 0;
-  /** Numbers given back, the next to be used last. An array, so that the next ones are known beforehand. */
+  /** Numbers given back, the next to be used last. */
   private free = new Int32Array(CHUNK_ROWS);
   private freed = 0;
 
@@ -189,17 +189,6 @@ export class Rows {
       this.giveBack(number);
       number = next;
     }
-  }
-
-  /** Something of a row, and of the row that will be stored after `later` others: see warm.ts. */
-  peek(number: number): number {
-    const { words } = this.chunk(number);
-    const from = at(number);
-    return words[from]! ^ words[from + WORDS - 1]!;
-  }
-
-  peekFree(later: number): number {
-    return later < this.freed ? this.peek(this.free[this.freed - 1 - later]!) : 0;
   }
 
   next(number: number): number {

@@ -179,13 +179,6 @@ export class Slots {
     return this.double(slot, AT.SERIAL) === serial;
   }
 
-  /** Something of each line of a slot that rows need: see warm.ts. */
-  peek(slot: number): number {
-    const { words } = this;
-    const at = WORDS * slot;
-    return words[at]! ^ words[at + 16]!;
-  }
-
   *all(): Generator<number> {
     for (let slot = 0; slot < this.used; slot++) if (this.double(slot, AT.SERIAL) !== 0) yield slot;
   }

@@ -6,7 +6,6 @@ import { hash2, hash4, HashIndex, NONE } from './id-index.js';
 import { Rows, type NewRow, type Row } from './rows.js';
 import { AT, IDS_MAX, IS, SHELVES, Slots, type IndexedId, type Shelf } from './slots.js';
 import { Transaction } from './transaction.js';
-import { TOGETHER, warmLeaving } from './warm.js';
 
 /** Rows of one transaction: 512 events, each with the caller's side of it. */
 export const ROWS_MAX = 1024;
@@ -44,17 +43,17 @@ export interface TableCounters {
 }
 
 export class Table {
-  readonly seed: number;
+  private readonly seed: number;
   readonly rows = new Rows();
   readonly slots = new Slots();
   readonly counters: TableCounters = { evicted: 0, expired: 0, merged: 0, mergesRefused: 0 };
   /** Begin of the latest transaction that was given up for want of room, us; 0 = none was. */
   evictedBeginUs = 0;
   /** Slots by key and by request id. */
-  readonly keys = new HashIndex();
-  readonly requests = new HashIndex();
+  private readonly keys = new HashIndex();
+  private readonly requests = new HashIndex();
   /** Rows by event id: the one that came first, with the others as its twins. */
-  readonly events = new HashIndex();
+  private readonly events = new HashIndex();
 
   /** @param leaving told of each that is given up for want of room before it is gone */
   constructor(
@@ -174,10 +173,6 @@ export class Table {
   /** First row with the event id of the row that was joined last, NONE = there is none. */
   private twin = NONE;
 
-  /** Given up for want of room so far. */
-  private left = 0;
-  private warmed = 0;
-
   private slotOfRow(row: number): number {
     return row === NONE ? NONE : this.rows.slot(row);
   }
@@ -268,7 +263,6 @@ export class Table {
       let slot = slots.firstOf(shelf);
       if (slot === kept) slot = slots.after(slot);
       if (slot === NONE) continue;
-      if (++this.left % TOGETHER === 1) this.warmed ^= warmLeaving(this, slot);
       this.leaving(slot);
       this.evictedBeginUs = Math.max(this.evictedBeginUs, this.beginUs(slot));
       this.remove(slot);
