@@ -73,7 +73,7 @@ export interface Known {
 }
 
 /** Transactions of known shapes that are looked at all the same, a second. */
-export const LOOKS_PER_SECOND = 200;
+export const LOOKS_PER_SECOND = 100;
 
 export class Shapes {
   /** By SHAPE_A; longest not used first. */
