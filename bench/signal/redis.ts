@@ -28,6 +28,10 @@ export class RedisServer {
     return / v=(\S+)/.exec(stdout)?.[1] ?? '?';
   }
 
+  get pid(): number {
+    return this.child.pid!;
+  }
+
   stop(): void {
     this.child.kill('SIGKILL');
   }
