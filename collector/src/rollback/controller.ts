@@ -305,7 +305,7 @@ export class Rollback implements RollbackPort {
     const leftMs = record.ttlMs - (clock.nowUs() - record.decidedUs) / 1000;
     const ttlMs = Math.round(Math.min(record.ttlMs, Math.max(1, leftMs)));
     const told = this.told.tell(record, view, ttlMs);
-    this.told.count(record.id, this.peers.id, told);
+    this.told.count(record, this.peers.id, told);
     this.peers.told(record.id, told);
     this.late.add(record, clock.nowUs());
   }
@@ -326,7 +326,8 @@ export class Rollback implements RollbackPort {
 
   /** A replica has told so many proxies of a verdict. */
   toldElsewhere(id: string, replica: string, proxies: number): void {
-    this.told.count(id, replica, proxies);
+    const record = this.verdicts.get(id);
+    if (record !== undefined) this.told.count(record, replica, proxies);
   }
 
   /** A step was told by the replica that tells this plan's. False: the verdict or the step is not known here yet. */

@@ -8,19 +8,19 @@ import { TARGETS_MAX, type Proxies } from './proxies.js';
 import type { VerdictRecord } from './verdicts.js';
 import type { View } from './view.js';
 
-/** Directives whose acknowledgement is waited for, for the latency. */
+/** Directives whose acknowledgement is waited for, for the latency; and verdicts whose proxies are still counted. */
 const TIMED_MAX = 10_000;
 
 interface Active {
   readonly record: VerdictRecord;
   readonly lives: ReadonlySet<Life>;
   readonly untilMs: number;
-  /** How many proxies each replica has told. */
-  readonly byReplica: Map<string, number>;
 }
 
 export class Told {
   private readonly active = new Map<string, Active>();
+  /** How many proxies each replica has told, by verdict. */
+  private readonly counts = new Map<string, Map<string, number>>();
   /** When the failed call of a directive ended, by version. */
   private readonly timed = new Map<string, number>();
 
@@ -55,17 +55,17 @@ export class Told {
       }
     }
     const untilMs = this.clock.monotonicMs() + ttlMs;
-    this.active.set(record.id, { record, lives, untilMs, byReplica: new Map() });
+    this.active.set(record.id, { record, lives, untilMs });
     return lives.size;
   }
 
-  /** A replica has told so many proxies. */
-  count(id: string, replica: string, proxies: number): void {
-    const active = this.active.get(id);
-    if (active === undefined) return;
-    active.byReplica.set(replica, proxies);
-    const sum = [...active.byReplica.values()].reduce((total, one) => total + one, 0);
-    active.record.proxies = Math.max(active.record.proxies, sum);
+  /** A replica has told so many proxies; its word may come when the verdict has ended already. */
+  count(record: VerdictRecord, replica: string, proxies: number): void {
+    const byReplica = this.counts.get(record.id) ?? new Map<string, number>();
+    this.counts.set(record.id, byReplica.set(replica, proxies));
+    if (this.counts.size > TIMED_MAX) this.counts.delete(this.counts.keys().next().value!);
+    const sum = [...byReplica.values()].reduce((total, one) => total + one, 0);
+    record.proxies = Math.max(record.proxies, sum);
   }
 
   /** In force, as far as this replica has told. */
