@@ -36,7 +36,8 @@ soak: setup build ## an hour of load: 500 configurations in 20 min (SOAK_PUSHES,
 	@scripts/setup.sh redis
 	@TEST_LONG=1 scripts/test.sh soak
 
-demo: setup build ## the shop on real Envoys, about 50 s (KEEP=1 stays up)
+demo: setup build ## the shop on real Envoys, about 50 s (KEEP=1 stays up; STORE=redis REPLICAS=2: two collectors on one Redis)
+	@if [ "$$STORE" = redis ]; then scripts/setup.sh redis; fi
 	@node build/js/demo/src/main.js
 
 lint: proto ## eslint with types, prettier, protos

@@ -84,14 +84,25 @@ export function toTimestamp(ms: number): Timestamp {
 
 /** The demo's questions. Page sizes cover the shop many times over. */
 export class CollectorView {
-  private readonly client: CollectorClient;
+  private readonly clients: readonly CollectorClient[];
+  /** How many questions each replica has answered. */
+  readonly answered: number[];
+  private next = 0;
 
-  constructor(private readonly collector: Collector) {
-    this.client = new CollectorClient(collector.grpc);
+  /** @param replicas are asked in turn: whichever it is, the answer is the same */
+  constructor(private readonly replicas: readonly Collector[]) {
+    this.clients = replicas.map(({ grpc }) => new CollectorClient(grpc));
+    this.answered = replicas.map(() => 0);
+  }
+
+  private get client(): CollectorClient {
+    const at = this.next++ % this.clients.length;
+    this.answered[at]! += 1;
+    return this.clients[at]!;
   }
 
   close(): void {
-    this.client.close();
+    for (const client of this.clients) client.close();
   }
 
   async services(): Promise<Map<string, Service>> {
@@ -138,9 +149,10 @@ export class CollectorView {
     return flows[0];
   }
 
-  /** Sum of all series of a metric; undefined if the collector does not export it. */
+  /** Sum of all series of a metric, which of several replicas each has its own; undefined if none exports it. */
   async metric(name: string): Promise<number | undefined> {
-    const lines = (await this.collector.get('/metrics')).split('\n');
+    const pages = await Promise.all(this.replicas.map(replica => replica.get('/metrics')));
+    const lines = pages.flatMap(page => page.split('\n'));
     const series = lines.filter(line => line.startsWith(`${name} `) || line.startsWith(`${name}{`));
     if (series.length === 0) return undefined;
     return series.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);

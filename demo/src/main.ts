@@ -1,12 +1,15 @@
 // `make demo`: the shop on real Envoys, the collector, and a story of about a minute that ends by itself.
 //
 //   KEEP=1 or --keep   stay up afterwards, with traffic, and print the addresses
-import { mkdtemp, rm } from 'node:fs/promises';
+//   STORE=redis        the collector keeps its state in a Redis that the demo starts
+//   REPLICAS=2         so many collectors on that Redis, each with its share of the sidecars
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CollectorView } from './collector-view.js';
 import { format, isFree, trySubnet, type Address } from './mesh/address.js';
 import { Collector } from './mesh/collector.js';
+import { Redis } from './mesh/redis.js';
 import { PolicyFile } from './policy-file.js';
 import { Scenario } from './scenario.js';
 import { screen } from './screen.js';
@@ -39,24 +42,49 @@ function end(): Promise<void> {
   return ending;
 }
 
-async function startCollector(dir: string): Promise<{ collector: Collector; policy: PolicyFile }> {
+/** What the environment asks for. @throws Error that names what is wrong and what to write */
+function wanted(): { redis: boolean; replicas: number } {
+  const [store = 'memory', replicas = '1'] = [process.env['STORE'] || undefined, process.env['REPLICAS'] || undefined];
+  if (store !== 'memory' && store !== 'redis') throw new Error(`STORE is ${store}, must be memory or redis`);
+  if (!/^[1-4]$/.test(replicas)) throw new Error(`REPLICAS is ${replicas}, must be 1 to 4`);
+  if (replicas !== '1' && store !== 'redis') {
+    throw new Error(`REPLICAS is ${replicas}, but collectors share nothing in memory: write STORE=redis as well`);
+  }
+  return { redis: store === 'redis', replicas: Number(replicas) };
+}
+
+async function startStore(dir: string, redis: boolean): Promise<string[]> {
+  if (!redis) return [];
+  const server = await Redis.start(dir);
+  endings.push(() => server.stop());
+  screen.step(`redis        ${server.url}`);
+  return ['--store', server.url];
+}
+
+async function startCollectors(dir: string): Promise<{ collectors: Collector[]; policy: PolicyFile }> {
+  const { redis, replicas } = wanted();
   // The usual addresses, so that `bin/meshpulse` in another terminal finds it; any free ones if they are taken.
   const usual = (await isFree(COLLECTOR_GRPC)) && (await isFree(COLLECTOR_HTTP));
   const policy = new PolicyFile(join(dir, 'rollback.yaml'));
   await policy.write('off');
-  const collector = await Collector.start({
-    dir,
-    ...(usual ? { grpc: COLLECTOR_GRPC, http: COLLECTOR_HTTP } : {}),
-    args: ['--rollback-policy', policy.path],
-  });
-  endings.push(() => collector.stop());
-  screen.step(`collector    grpc ${format(collector.grpc)}   http ${format(collector.http)}`);
-  return { collector, policy };
+  const args = ['--rollback-policy', policy.path, ...(await startStore(dir, redis))];
+  const collectors: Collector[] = [];
+  for (let n = 1; n <= replicas; n++) {
+    const own = join(dir, `collector-${n}`);
+    await mkdir(own);
+    const addresses = usual && n === 1 ? { grpc: COLLECTOR_GRPC, http: COLLECTOR_HTTP } : {};
+    const collector = await Collector.start({ dir: own, ...addresses, args });
+    endings.push(() => collector.stop());
+    const name = replicas === 1 ? 'collector  ' : `collector ${n}`;
+    screen.step(`${name}  grpc ${format(collector.grpc)}   http ${format(collector.http)}`);
+    collectors.push(collector);
+  }
+  return { collectors, policy };
 }
 
-async function startShop(collector: Collector): Promise<Shop> {
+async function startShop(collectors: readonly Collector[]): Promise<Shop> {
   const subnet = await trySubnet('127.0');
-  const shop = await Shop.create({ collector: collector.grpc, ...(subnet ? { subnet } : {}) });
+  const shop = await Shop.create({ collector: collectors.map(({ grpc }) => grpc), ...(subnet ? { subnet } : {}) });
   logs.push(shop.mesh.dir);
   endings.push(() => {
     shop.mesh.keepFiles = failed;
@@ -75,13 +103,18 @@ async function play(): Promise<number> {
   const dir = await mkdtemp(join(tmpdir(), 'meshpulse-demo-'));
   endings.push(() => (failed ? undefined : rm(dir, { recursive: true, force: true })));
   logs.push(dir);
-  const { collector, policy } = await startCollector(dir);
-  const shop = await startShop(collector);
-  const view = new CollectorView(collector);
+  const { collectors, policy } = await startCollectors(dir);
+  const collector = collectors[0]!;
+  const shop = await startShop(collectors);
+  const view = new CollectorView(collectors);
   endings.push(() => view.close());
   const scenario = new Scenario(shop, collector, view, policy);
   endings.push(() => scenario.stop());
   const unseen = await scenario.play();
+  if (collectors.length > 1) {
+    const answered = view.answered.map((count, n) => `collector ${n + 1} ${count}`).join(', ');
+    screen.note(`who answered the demo's questions: ${answered}; sidecars reported to each in turn`);
+  }
   if (keep) await stay(shop, collector, scenario);
   return unseen;
 }

@@ -48,8 +48,8 @@ export interface ServiceSpec {
 export interface MeshOptions {
   services: ServiceSpec[];
   externals?: External[];
-  /** Where proxies find the collector; absent: nobody reports. */
-  collector?: Address | undefined;
+  /** Where proxies find the collector; of several replicas, one after the other. Absent: nobody reports. */
+  collector?: Address | readonly Address[] | undefined;
   namespace?: string;
   /** Mesh cluster id in node metadata, default `demo`. */
   cluster?: string;
@@ -95,6 +95,12 @@ export class Mesh {
     const found = this.proxies.find(p => p.spec.name === service && p.index === index);
     if (!found) throw new Error(`no instance ${index} of ${service} in this mesh`);
     return found;
+  }
+
+  /** Where a proxy reports to. */
+  collectorOf(proxy: Proxy): Address | undefined {
+    const collectors: readonly Address[] = [this.options.collector ?? []].flat<(Address | readonly Address[])[]>();
+    return collectors[this.proxies.indexOf(proxy) % Math.max(1, collectors.length)];
   }
 
   instances(service: string): Proxy[] {
@@ -236,6 +242,7 @@ export class Proxy {
     const { options } = this.mesh;
     const gateway = this.spec.gatewayTo;
     const namespace = this.mesh.namespaceOf(this.spec);
+    const collector = this.mesh.collectorOf(this);
     return {
       identity: this.identity(),
       options: { certificate: this.certificate, ...options.proxy, ...this.spec.proxy },
@@ -250,7 +257,7 @@ export class Proxy {
       ...(isCallable(this.spec)
         ? { inbound: { address: this.inbound, app: this.app, appProtocol: this.spec.appProtocol ?? 'http1' } }
         : {}),
-      ...(options.collector ? { collector: { address: options.collector, cluster: COLLECTOR_CLUSTER } } : {}),
+      ...(collector ? { collector: { address: collector, cluster: COLLECTOR_CLUSTER } } : {}),
     };
   }
 

@@ -25,7 +25,8 @@ export const SERVICES = ['gateway', 'shop', 'payment', 'stock', 'mail'];
 export const CONSUMER = 'invoices';
 
 export interface ShopOptions {
-  collector: Address;
+  /** Several replicas have every other sidecar each. */
+  collector: Address | readonly Address[];
   subnet?: Subnet;
 }
 
