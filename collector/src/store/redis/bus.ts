@@ -1,6 +1,6 @@
 // What replicas tell each other, and the word that a log has grown: sharded Pub/Sub. It may lose anything.
 
-import { COMMAND_MS, connectSubscriber, ended, pauseMs, type RedisAccess } from './connect.js';
+import { COMMAND_MS, connectSubscriber, ended, persistently, type RedisAccess } from './connect.js';
 import type { StoreLog } from '../store.js';
 import { BUS_BYTES_MAX, type Bus } from '../shared.js';
 import { SHARDS, type Keys } from './keys.js';
@@ -49,16 +49,7 @@ export class RedisBus implements Bus {
 
   /** Settles when everything is subscribed to. The connection of its own may come later than that for commands. */
   async open(): Promise<void> {
-    const endMs = performance.now() + OPEN_MS;
-    for (let times = 1; ; times++) {
-      try {
-        await this.subscribeAll();
-        break;
-      } catch (error) {
-        if (performance.now() > endMs) throw error;
-        await new Promise(resolve => setTimeout(resolve, pauseMs(times)));
-      }
-    }
+    await persistently(() => this.subscribeAll(), performance.now() + OPEN_MS);
     this.heardMs = performance.now();
     this.timer = setInterval(() => this.probe(), PROBE_MS);
     this.timer.unref();

@@ -99,6 +99,18 @@ export async function ready(client: Client, access: RedisAccess, waitMs = START_
   }
 }
 
+/** Tries again what may be repeated, until it is done, cannot be done with these settings, or `endMs` is past. */
+export async function persistently<T>(work: () => Promise<T>, endMs: number): Promise<T> {
+  for (let times = 1; ; times++) {
+    try {
+      return await work();
+    } catch (error) {
+      if (faultOf(error).settled || performance.now() > endMs) throw error;
+      await new Promise(resolve => setTimeout(resolve, pauseMs(times)));
+    }
+  }
+}
+
 /** An end for what the library may never settle. */
 export function ended<T>(work: Promise<T>, ms: number): Promise<T> {
   return new Promise((resolve, reject) => {

@@ -13,7 +13,7 @@
 // And a new primary whose clock is behind may give ids that lie before what was read: a reader sees by the
 // numbers that it lacks something, and looks back for it.
 
-import { pauseMs } from './connect.js';
+import { pauseMs, persistently } from './connect.js';
 import { Outbox, type Blob, type Pending } from './outbox.js';
 import { comparePlaces, placeBefore, START } from './place.js';
 import { Recent, type Sent } from './recent.js';
@@ -44,6 +44,9 @@ export const POLL_MS = 250;
 
 /** Who lacks something looks back this far before its place, ms: clocks of nodes do not differ by more. */
 const MARGIN_MS = 30_000;
+
+/** At the start: how long one page of the log may take, with all tries, ms. */
+const PAGE_MS = 10_000;
 
 /** The longest pause after faults, ms: the end of a failover should not be waited out. */
 const RETRY_MS_MAX = 300;
@@ -113,16 +116,23 @@ export class Lane {
     for (const record of left) record.fail(error);
   }
 
-  /** For the start: the next entries of the log, which the caller applies. */
-  async page(): Promise<Pick<ReadReply, 'entries' | 'more'>> {
-    const { entries, more } = await this.log.read(this.place);
+  /**
+   * For the start: the next entries of the log, which the caller applies.
+   *
+   * @param until the last place that is of interest; absent: as far as the log goes now
+   */
+  async page(until?: string): Promise<Pick<ReadReply, 'entries' | 'more' | 'newest'>> {
+    const reply = await persistently(() => this.log.read(this.place), performance.now() + PAGE_MS);
+    const entries =
+      until === undefined ? reply.entries : reply.entries.filter(({ id }) => comparePlaces(id, until) <= 0);
     for (const { id, replica, number, blob } of entries) {
       this.pass(id);
       this.note(replica, number);
       this.sizes.add(id, blob.length);
     }
+    const more = reply.more && entries.length === reply.entries.length;
     if (!more) this.freshMs = performance.now();
-    return { entries, more };
+    return { entries, more, newest: reply.newest };
   }
 
   /** For the start: a snapshot amounts to everything up to this place, and to these blobs. */

@@ -16,7 +16,7 @@ export interface Loaded {
 /**
  * Gives back a snapshot, and then the log: of what the snapshot amounts to only the batches, and all that
  * comes after it. The shards are read side by side, in the order of time. Afterwards each lane stands where
- * its log ended.
+ * its log ended when this began: what is appended meanwhile is read on from there.
  */
 export async function loadAll(
   lanes: readonly Lane[],
@@ -74,7 +74,7 @@ class Covered {
   }
 }
 
-/** The entries of all logs, by time. Reads each to its end. */
+/** The entries of all logs, by time. Reads each to where it ends now. */
 async function* inOrder(lanes: readonly Lane[]): AsyncGenerator<{ shard: number; entry: Entry }> {
   const heads = await Promise.all(lanes.map(lane => Head.open(lane)));
   for (;;) {
@@ -94,6 +94,7 @@ class Head {
   private entries: readonly Entry[] = [];
   private at = 0;
   private more = true;
+  private until: string | undefined;
 
   private constructor(readonly lane: Lane) {}
 
@@ -114,7 +115,10 @@ class Head {
   }
 
   private async fill(): Promise<void> {
-    ({ entries: this.entries, more: this.more } = await this.lane.page());
+    const { entries, more, newest } = await this.lane.page(this.until);
+    this.until ??= newest;
+    this.entries = entries;
+    this.more = more;
     this.at = 0;
   }
 }

@@ -26,7 +26,7 @@ import type {
   Taken,
 } from '../store.js';
 import { RedisBus } from './bus.js';
-import { connect, ready, type RedisAccess } from './connect.js';
+import { connect, persistently, ready, START_MS, type RedisAccess } from './connect.js';
 import { FaultLog } from './fault-log.js';
 import { faultOf } from './faults.js';
 import { Keeper } from './keeper.js';
@@ -138,7 +138,8 @@ export class RedisStore implements Store {
       this.persists = persists;
       if (evicts !== '') log.warn({ store: access.shown, policy: evicts }, EVICTS);
       await this.bus.open();
-      const snapshot = await this.snapshots.read();
+      const endMs = performance.now() + (startMs ?? START_MS);
+      const snapshot = await persistently(() => this.snapshots.read(), endMs);
       await loadAll(this.lanes, snapshot, this.deciders, recovery, blob => this.unreadable(blob));
     } catch (error) {
       await this.disconnect();
