@@ -96,6 +96,13 @@ function table(names: readonly Name[], costs: ReadonlyMap<string, number[]>, ran
 const shown = ({ value, low, high }: Estimate): string =>
   `${value.toFixed(3)} (${low.toFixed(3)} to ${high.toFixed(3)})`;
 
+/** What the collector says of itself, without labels. */
+async function gaugesOf({ http }: Arm): Promise<Map<string, number>> {
+  const text = await (await fetch(`http://${http}/metrics`)).text();
+  const lines = text.split('\n').filter(line => /^[a-z_]+ /.test(line));
+  return new Map(lines.map(line => [line.split(' ')[0]!, Number(line.split(' ')[1])]));
+}
+
 /** One collector, as many events per second as it takes; CPU, memory and what was really taken, every 5 s. */
 async function hold(perSecond: number, seconds: number): Promise<void> {
   const EVERY_S = 5;
@@ -106,9 +113,12 @@ async function hold(perSecond: number, seconds: number): Promise<void> {
     const sent = await arm.send(perSecond * EVERY_S, perSecond);
     const now = arm.cpuUs();
     const { rssMib } = usageOf(arm.pid);
+    const gauges = await gaugesOf(arm);
+    const mib = (name: string): number => Math.round((gauges.get(name) ?? 0) / 2 ** 20);
     console.log(
       `${at + EVERY_S} s: ${Math.round(sent.rows / sent.seconds)} events/s, ${((now - cpu) / 1e6 / sent.seconds).toFixed(2)} cores, ` +
-        `${((now - cpu) / sent.rows).toFixed(3)} µs an event, ${Math.round(rssMib)} MiB`,
+        `${((now - cpu) / sent.rows).toFixed(3)} µs an event, ${Math.round(rssMib)} MiB (${mib('nodejs_heap_size_used_bytes')} heap, ` +
+        `${mib('nodejs_external_memory_bytes')} arrays), ${gauges.get('meshpulse_transactions')} transactions`,
     );
     cpu = now;
   }
