@@ -30,7 +30,7 @@ import type { Naming } from './names.js';
 import { Servers } from './servers.js';
 import { isNone, Table } from './table.js';
 import { LOOKS_PER_SECOND, Shapes, type Known } from './shapes.js';
-import { AT, FLAG, IS, STAGE, type Shelf } from './slots.js';
+import { AT, FLAG, IS, STAGE, type Shelf } from './slot-layout.js';
 import { OUTCOME, type Transaction } from './transaction.js';
 
 /** Learns from finished transactions beside the flow, and is kept with it. */

@@ -18,7 +18,7 @@ import { idOfHex } from './ids.js';
 import { InFlightLists } from './in-flight.js';
 import { foldSpan, ROW_STATE, type NewRow, type Source } from './rows.js';
 import { isOdd, noteShape } from './shapes.js';
-import { AT, DOUBLES, FLAG, IS, rankOf, WORDS } from './slots.js';
+import { AT, DOUBLES, FLAG, IS, rankOf, WORDS } from './slot-layout.js';
 import { ROWS_MAX, type RowIds, type Table } from './table.js';
 import type { Transaction } from './transaction.js';
 

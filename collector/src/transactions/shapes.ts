@@ -17,7 +17,8 @@ import type { Lesson } from '../flow/learn.js';
 import { attemptsOf, NEVER_EVIDENCE, outcomeOf, ROW_FLAG } from '../ingest/columns.js';
 import { mix } from './id-index.js';
 import { inOrderOfCause, type Step } from './link.js';
-import { FLAG, IS, type Slots } from './slots.js';
+import { FLAG, IS } from './slot-layout.js';
+import type { Slots } from './slots.js';
 import { OUTCOME } from './transaction.js';
 
 /** Rows that have something about them that the shape does not say. */

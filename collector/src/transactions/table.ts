@@ -4,7 +4,8 @@
 import { TRACE_REASON_MASK, type Id } from './ids.js';
 import { hash2, hash4, HashIndex, NONE } from './id-index.js';
 import { Rows, type NewRow, type Row } from './rows.js';
-import { AT, IDS_MAX, IS, SHELVES, Slots, type IndexedId, type Shelf } from './slots.js';
+import { AT, IDS_MAX, IS, SHELVES, type IndexedId, type Shelf } from './slot-layout.js';
+import { Slots } from './slots.js';
 import { Transaction } from './transaction.js';
 
 /** Rows of one transaction: 512 events, each with the caller's side of it. */

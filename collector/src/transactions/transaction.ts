@@ -2,7 +2,8 @@
 
 import type { Id } from './ids.js';
 import { NONE } from './id-index.js';
-import { AT, FLAG, IS, STAGE, type IndexedId, type Slots } from './slots.js';
+import { AT, FLAG, IS, STAGE, type IndexedId } from './slot-layout.js';
+import type { Slots } from './slots.js';
 
 export type StateName = 'UNSPECIFIED' | 'RUNNING' | 'SUCCEEDED' | 'FAILED' | 'DECLINED' | 'CANCELLED';
 
