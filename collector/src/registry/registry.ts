@@ -186,7 +186,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
     life.lastSeenUs = Math.max(life.lastSeenUs, this.clock.nowUs() - ageMs * 1000);
     // What is heard here is nearer than what others tell.
     if (life.streams === 0 && isNews) life.clock.told(heard.clock);
-    if (status !== undefined && nowMs - status.ageMs >= life.statusMs) {
+    if (status !== undefined && (life.status === undefined || nowMs - status.ageMs >= life.statusMs)) {
       life.status = status.value;
       life.statusMs = nowMs - status.ageMs;
     }
