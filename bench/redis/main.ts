@@ -46,7 +46,7 @@ async function main(): Promise<void> {
     for (let warm = 0; warm < WARM_UP; warm++) await round(arms, -1, random);
     for (let n = 0; n < Number(flags.rounds); n++) slices.push(...(await round(arms, n, random)), benchmark(theirs, n));
     const machine = `Redis ${redisVersion()}, Node ${process.version}, ${cpus().length} x ${cpus()[0]?.model ?? '?'}`;
-    const plan = `${flags.rounds} rounds of ${flags.events} events per arm, in shuffled order; ${machine}.`;
+    const plan = `${flags.rounds} rounds of ${Number(flags.events).toLocaleString('en')} events per arm, in shuffled order; ${machine}.`;
     process.stdout.write(`${plan}\n\n${table(slices, random)}\n`);
   } finally {
     for (const arm of arms) await arm.close();

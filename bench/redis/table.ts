@@ -37,7 +37,7 @@ export function table(slices: readonly Slice[], random: () => number): string {
 }
 
 const shown = (us: number): string => (Number.isNaN(us) ? '' : us.toFixed(3));
-const rounded = (perSecond: number): string => `${(perSecond / 1000).toFixed(0)},000`;
+const rounded = (perSecond: number): string => (Math.round(perSecond / 1000) * 1000).toLocaleString('en');
 
 function spread(ratios: readonly number[], random: () => number): string {
   const { value, low, high } = estimate(ratios, random);
