@@ -302,7 +302,7 @@ function address(name: SettingName, value: Value, anywhere: boolean, known: bool
     }
     throw new ConfigError(
       `--${name} is ${JSON.stringify(value.text)}, must be a loopback address while there is no authentication; ` +
-        'use 127.0.0.1, or accept the risk with --insecure',
+        'use 127.0.0.1, ask callers who they are (docs/access.md), or accept the risk with --insecure',
     );
   }
   return { host, port };
@@ -318,16 +318,18 @@ function storeOf(
 ): StoreConfig {
   const store = valueOf('store');
   const text = (name: SettingName): string => valueOf(name).text;
-  if (store.text === 'memory') return { type: 'memory' };
-  if (!isRedis(store.text)) throw fault('store', store);
-  if (text('data-dir') !== '') {
-    throw new ConfigError('--data-dir is for --store memory: Redis keeps what is stored; leave one of them out');
-  }
   const password = valueOf('redis-password');
   if (password.origin === 'flag') {
     throw new ConfigError(
       '--redis-password would show in the list of processes; give it as MESHPULSE_REDIS_PASSWORD or --redis-password-file',
     );
+  }
+  const waitFor = range('redis-wait', valueOf('redis-wait'));
+  const logBytesMax = range('redis-log-bytes-max', valueOf('redis-log-bytes-max'));
+  if (store.text === 'memory') return { type: 'memory' };
+  if (!isRedis(store.text)) throw fault('store', store);
+  if (text('data-dir') !== '') {
+    throw new ConfigError('--data-dir is for --store memory: Redis keeps what is stored; leave one of them out');
   }
   const insecure = flag('insecure-redis', valueOf('insecure-redis'));
   const access = redisAccess(
@@ -350,8 +352,8 @@ function storeOf(
     type: 'redis',
     access,
     prefix: text('redis-prefix'),
-    waitFor: range('redis-wait', valueOf('redis-wait')),
-    logBytesMax: range('redis-log-bytes-max', valueOf('redis-log-bytes-max')),
+    waitFor,
+    logBytesMax,
   };
 }
 

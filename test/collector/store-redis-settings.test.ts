@@ -67,6 +67,8 @@ describe('settings of a store in Redis', () => {
       {},
       /list of processes/,
     ],
+    ['a password for all to see, of a store that has none', ['--redis-password', 'secret'], {}, /list of processes/],
+    ['copies that no Redis has', ['--redis-wait', '99'], {}, /^--redis-wait is "99", must be 0 to 16$/],
     [
       'two passwords',
       ['--store', 'redis://:a@127.0.0.1'],
