@@ -7,7 +7,7 @@ SHELL := /bin/bash
 FILTER_SOURCES := asconfig.json $(shell find filter/assembly -name '*.ts' 2>/dev/null)
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing: npm packages, Debian packages, Envoy (NO_INSTALL=1 only checks)
 	@scripts/setup.sh
@@ -62,7 +62,7 @@ bench-signal: setup build ## failed call to directive elsewhere, beside Redis PU
 bench-collector: setup build ## CPU of the collector for one event, beside plain gRPC and Go (three minutes; needs Go)
 	@node build/js/bench/collector/main.js
 
-bench-redis: setup build ## what it costs to put an event into Redis, beside ioredis and redis-benchmark (half a minute)
+bench-redis: setup build ## what it costs the collector to put an event into Redis, beside ioredis and redis-benchmark (half a minute)
 	@scripts/setup.sh redis && node build/js/bench/redis/main.js
 
 clean: ## remove what was built

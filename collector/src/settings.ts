@@ -42,7 +42,11 @@ export const SETTINGS = {
     default: '127.0.0.1:9464',
     help: 'Where metrics, health and the read API as JSON are served.',
   },
-  store: { kind: { type: 'store' }, default: 'memory', help: 'Where state is kept.' },
+  store: {
+    kind: { type: 'store' },
+    default: 'memory',
+    help: 'Where state is kept. Collectors with the same Redis and prefix act as one.',
+  },
   'redis-prefix': { kind: { type: 'word' }, default: 'mp', help: 'In front of every key and channel in Redis.' },
   'redis-user': { kind: { type: 'word' }, default: '', help: 'ACL user in Redis, if not in the URL.' },
   'redis-password': {
@@ -61,12 +65,12 @@ export const SETTINGS = {
   'redis-wait': {
     kind: count(0, 16),
     default: '0',
-    help: 'Copies in Redis that have to confirm before something counts as durable.',
+    help: 'Copies in Redis that must have confirmed what counts as durable; 0 = what a Redis with AOF has.',
   },
   'redis-log-bytes-max': {
     kind: bytes('16MiB', '1TiB'),
     default: '1GiB',
-    help: 'The log in Redis, once snapshots cover it; oldest batches go first.',
+    help: 'Size of the log in Redis that snapshots cover, at most; oldest batches go first.',
   },
   'insecure-redis': {
     kind: { type: 'flag' },
@@ -82,7 +86,7 @@ export const SETTINGS = {
   'data-dir-bytes-max': {
     kind: bytes('1MiB', '1TiB'),
     default: '256MiB',
-    help: 'Log files kept for their batches, in all; oldest go first.',
+    help: 'Size of all log files kept for their batches, at most; oldest go first.',
   },
   'tls-cert': {
     kind: { type: 'text' },
@@ -93,7 +97,7 @@ export const SETTINGS = {
   'tls-client-ca': {
     kind: { type: 'text' },
     default: '',
-    help: 'CA of client certificates, PEM: workloads are who theirs says (`spiffe://…`).',
+    help: 'CA of client certificates, PEM: a workload is who its certificate says (`spiffe://…`).',
   },
   'trust-domain': {
     kind: { type: 'names', range: 'names, comma-separated' },
@@ -113,7 +117,7 @@ export const SETTINGS = {
   'token-review': {
     kind: { type: 'names', range: 'https://HOST:PORT or `in-cluster`' },
     default: '',
-    help: 'Kubernetes API that says whose other tokens are.',
+    help: 'Kubernetes API that says whose the tokens are that the access file does not know.',
   },
   'token-review-ca': { kind: { type: 'text' }, default: '', help: 'CA of that API, PEM; in a cluster its own.' },
   'token-review-token': {
@@ -129,17 +133,17 @@ export const SETTINGS = {
   export: {
     kind: { type: 'sinks' },
     default: '',
-    help: 'Where events (otlp, jsonl) and signals (webhook) go. Given once for each; in the environment apart by spaces.',
+    help: 'Where events (otlp, jsonl) and signals (webhook) go. May be given several times; in the environment with spaces between them.',
   },
   'export-queue-bytes-max': {
     kind: bytes('1MiB', '1GiB'),
     default: '16MiB',
-    help: 'What waits for one sink, at most; oldest go first.',
+    help: 'Size of what waits for one sink, at most; oldest go first.',
   },
   'export-files-bytes-max': {
     kind: bytes('1MiB', '16TiB'),
     default: '10GiB',
-    help: 'Finished files in one folder of `jsonl=`, in all; oldest go first.',
+    help: 'Size of the finished files in one folder of `jsonl=`, at most; oldest go first.',
   },
   'export-headers-file': {
     kind: { type: 'text' },
@@ -203,7 +207,7 @@ export const SETTINGS = {
     default: '90d',
     help: 'After how long without news a line of the ledger goes into `other`; there are at most 1000.',
   },
-  'retain-audit': { kind: time('1m', '3650d'), default: '90d', help: 'How long it is kept who did what.' },
+  'retain-audit': { kind: time('1m', '3650d'), default: '90d', help: 'How long audit records are kept.' },
   'audit-max': {
     kind: count(100, 1_000_000),
     default: '10000',

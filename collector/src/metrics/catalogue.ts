@@ -217,7 +217,7 @@ export const CATALOGUE = {
     type: 'counter',
     unit: 'blobs',
     labels: ['result'],
-    help: 'Blobs of this replica in that log: stored, again (a failover had lost them), lost (to one, for good).',
+    help: 'Appends of this replica to that log: stored; again, as a failover had lost them; lost for good.',
   },
   replicas: { type: 'gauge', unit: 'replicas', labels: [], help: 'Replicas heard within 3 s, this one included.' },
   replica_records_total: {
