@@ -230,6 +230,7 @@ describe('the log in Redis', function () {
         await a.store.putBatches([stored(++seq, rows, { firstEvent: String((seq - 1) * 200) })]);
       assert.equal(await a.store.keeper.snapshotNow(), true);
     };
+    const reader = await start(prefix);
     await fill();
     await a.store.keeper.trimNow();
     assert.equal(Number(await server.command('xlen', log)), 80, 'no snapshot before the newest covers anything');
@@ -237,6 +238,7 @@ describe('the log in Redis', function () {
     await a.store.keeper.trimNow();
     const left = Number(await server.command('xlen', log));
     assert.ok(left < 160 && left > 20, `${left} blobs left`);
+    await waitFor('what the log holds, at a reader too', () => reader.store.stats().bytes === a.store.stats().bytes);
     const b = await start(prefix);
     assert.equal(b.recovered.batches.length, left);
     assert.deepEqual(

@@ -188,7 +188,12 @@ export const CATALOGUE = {
     help: 'Access file and certificates that are wrong as they are now; what was before stays in force.',
   },
   store_durable: { type: 'gauge', unit: '1', labels: [], help: '1 while what is acknowledged outlives a restart.' },
-  store_log_bytes: { type: 'gauge', unit: 'bytes', labels: [], help: 'Bytes in the current log file.' },
+  store_log_bytes: {
+    type: 'gauge',
+    unit: 'bytes',
+    labels: [],
+    help: 'Bytes in the current log file, or in the log that replicas share, as far as this one has read it.',
+  },
   store_write_errors_total: {
     type: 'counter',
     unit: 'errors',

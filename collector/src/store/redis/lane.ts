@@ -65,6 +65,8 @@ export class Lane {
   place = START;
   /** The furthest place that was ever read. */
   reached = START;
+  /** Where the log was last seen to begin. */
+  private cutAt = START;
   /** When the log was last read to its end, by the monotonic clock, ms. */
   freshMs = performance.now();
   counters = { blobs: 0, records: 0, fromOthers: 0, again: 0, lost: 0 };
@@ -298,6 +300,9 @@ export class Lane {
   }
 
   private checkCut(trimmed: string): void {
+    // The keeper cuts the log off; for the others, too, it is shorter then.
+    if (trimmed !== this.cutAt) this.sizes.trimmed(trimmed);
+    this.cutAt = trimmed;
     if (this.reached !== START && comparePlaces(trimmed, this.reached) > 0) {
       this.owner.behind(this.shard, this.reached, trimmed);
     }
