@@ -12,6 +12,14 @@ export { startCollector, type CollectorOptions, type RunningCollector } from './
 export { readConfig } from './config.js';
 
 /** Exit codes of the command line: all went well; to be started again; wrong use. */
+const HELP = `meshpulse collector [--NAME VALUE]... [--config FILE.yaml]
+
+Each setting may also be MESHPULSE_NAME in the environment (upper case, _ for -) or \`name: VALUE\` in that file; the command line
+comes first, the file last. docs/collector.md says more.
+
+${settingsTable()}
+`;
+
 const EXIT_OK = 0;
 const EXIT_BEHIND = 1;
 const EXIT_USAGE = 2;
@@ -27,7 +35,7 @@ export async function runCollector(
   env: Readonly<Record<string, string | undefined>> = process.env,
 ): Promise<number> {
   if (args.includes('--help') || args.includes('-h')) {
-    process.stdout.write(`meshpulse collector [--NAME VALUE]... [--config FILE.yaml]\n\n${settingsTable()}\n`);
+    process.stdout.write(HELP);
     return EXIT_OK;
   }
   try {

@@ -16,6 +16,7 @@ export function addDemo(program: Command, io: Io, done: Done): void {
     .command('demo')
     .description('start a shop on real Envoys and show what can be known of it (about 50 s)')
     .option('--keep', 'stay up afterwards')
+    .addHelpText('after', '\nSTORE=redis REPLICAS=2 in the environment: two collectors on a Redis of their own.')
     .action(async (options: { keep?: boolean }) => {
       const main = fileURLToPath(new URL('../../../demo/src/main.js', import.meta.url));
       if (!existsSync(main)) throw couldNotAsk('the demo is not built; run `make demo` in the checkout');
