@@ -13,7 +13,10 @@ describe('the demo', function () {
 
   const seen = async (more: Readonly<Record<string, string>>): Promise<string> => {
     const env = { ...process.env, ...more };
-    const { stdout } = await run(process.execPath, [join(ROOT, 'build/js/demo/src/main.js')], { timeout: DEMO_MS, env });
+    const { stdout } = await run(process.execPath, [join(ROOT, 'build/js/demo/src/main.js')], {
+      timeout: DEMO_MS,
+      env,
+    });
     assert.match(stdout, /Summary/);
     assert.doesNotMatch(stdout, /NOT SEEN/);
     return stdout;
