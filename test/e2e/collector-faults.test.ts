@@ -2,22 +2,14 @@
 // is a number.
 import { strict as assert } from 'node:assert';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Address } from '../../demo/src/mesh/address.js';
 import { until } from '../../demo/src/mesh/child.js';
-import { FaultProxy } from '../../demo/src/mesh/fault-proxy.js';
-import type { Json } from '../../demo/src/mesh/json.js';
-import { Load, quantile, total, type LoadReport } from '../../demo/src/mesh/load.js';
+import { quantile } from '../../demo/src/mesh/load.js';
 import { COLLECTOR_CLUSTER } from '../../demo/src/mesh/mesh.js';
-import { logEntry, rowEntry, tally } from './support/ledger.js';
-import { OddMesh } from './support/odd-mesh.js';
-import { Recorder, type Life } from './support/recorder.js';
+import { allAnswered, PHASE, RATE, RECOVERY_MS, Stage } from './support/fault-stage.js';
+import type { Life } from './support/recorder.js';
 
-/** Requests per second to each proxy. */
-const RATE = 200;
-/** Requests of one phase to each proxy. */
 /** More rows than the windows of two workers hold, 256 KiB each, however evenly they share the requests. */
 const WINDOW_FILLED = 14_000;
-const PHASE = 300;
 /** The fault comes and goes so many times. */
 const ROUNDS = 3;
 /**
@@ -29,98 +21,8 @@ const LATE_RATIO_MAX = 0.025;
 const P99_ADDED_MS = 1;
 /** What a fault costs shows each time; what a busy machine costs falls on one of the two at random. */
 const MEASUREMENTS = 3;
-const RECOVERY_MS = 40_000;
-/** A stream that fails is tried again after at most so long (backoff), when it had failed before. */
-const FALLBACK_AFTER_MS = 30_000;
-const STREAM_AGAIN_MS = 60_000;
-const SLACK_MS = 10_000;
-/** A unary call that was under way when the stream opened has come by then. */
-const UNARY_ENDED_MS = 3000;
 /** Without an answer for 15 s although we spoke, a stream counts as dead. */
 const GIVEN_UP_MS = 40_000;
-
-class Stage {
-  private constructor(
-    readonly world: OddMesh,
-    readonly recorder: Recorder,
-    readonly link: FaultProxy,
-    private readonly calm: Recorder,
-  ) {}
-
-  /** Two proxied services: the collector of `back` is behind a link that can fail, that of `calm` is well. */
-  static async start(): Promise<Stage> {
-    const recorder = await Recorder.start();
-    const link = await FaultProxy.start(recorder.address);
-    const calm = await Recorder.start();
-    const elsewhere = (bootstrap: Json) => redirect(bootstrap, link.address, calm.address);
-    const services = [{ name: 'back' }, { name: 'calm', proxy: { patch: elsewhere } }];
-    const world = await OddMesh.start(services, { recorder, collector: link.address });
-    await recorder.greeted('back');
-    await calm.greeted('calm');
-    return new Stage(world, recorder, link, calm);
-  }
-
-  get life(): Life {
-    return this.recorder.life('back');
-  }
-
-  load(count = PHASE, rate = RATE, service = 'back'): Promise<LoadReport> {
-    return Load.start({
-      targets: [this.world.mesh.proxy(service).inbound],
-      host: service,
-      rate,
-      count,
-      next: n => ({ operation: 'GET /x', method: 'GET', path: n % 7 === 0 ? '/seventh' : '/x' }),
-    }).ended();
-  }
-
-  /** Waits until every request in the access log is a row or a number in the account of losses. */
-  async accounted(): Promise<{ logged: number; rows: number; lost: number }> {
-    await this.world.idle();
-    const logged = (await this.world.log('back')).length;
-    return until('every event accounted for', RECOVERY_MS, () => {
-      const { life } = this;
-      const rows = life.rows.length;
-      return rows + life.lost.rows === logged ? { logged, rows, lost: life.lost.rows } : undefined;
-    }).catch((error: unknown) => {
-      const { life } = this;
-      throw new Error(`${logged} logged, ${life.rows.length} rows, ${life.lost.rows} known to be lost`, {
-        cause: error,
-      });
-    });
-  }
-
-  async nothingLost(): Promise<void> {
-    const { lost } = await this.accounted();
-    assert.equal(lost, 0);
-    const log = await this.world.log('back');
-    assert.deepEqual(tally(this.life.rows.map(rowEntry)), tally(log.map(logEntry)));
-  }
-
-  async stop(): Promise<void> {
-    await this.world.stop();
-    await this.link.stop();
-    this.recorder.stop();
-    this.calm.stop();
-  }
-}
-
-function allAnswered(report: LoadReport): LoadReport {
-  assert.equal(
-    total(report, status => status === 200),
-    report.sent,
-    report.errors.join('\n'),
-  );
-  return report;
-}
-
-/** Lets one proxy report to another collector than the mesh's. */
-function redirect(bootstrap: Json, from: Address, to: Address): void {
-  const { clusters } = bootstrap['static_resources'] as { clusters: Json[] };
-  const index = clusters.findIndex(({ name }) => name === COLLECTOR_CLUSTER);
-  const text = JSON.stringify(clusters[index]);
-  clusters[index] = JSON.parse(text.replace(`"port_value":${from.port}`, `"port_value":${to.port}`)) as Json;
-}
 
 const shown = (ascending: number[]) => [0.5, 0.99, 1].map(q => quantile(ascending, q).toFixed(1)).join(' ');
 
@@ -256,34 +158,6 @@ describe('a faulty collector', function () {
       assert.equal(acked + stage.life.rows.length, stored);
       assert.equal(stage.life.hello.cuid, lifeBefore.hello.cuid);
       assert.equal(stage.life.hello.bootEpoch, lifeBefore.hello.bootEpoch);
-    } finally {
-      await stage.stop();
-    }
-  });
-
-  it('three failed streams within a minute: unary calls carry everything, and a minute later a stream again', async () => {
-    const stage = await Stage.start();
-    try {
-      const { recorder } = stage;
-      recorder.stream = { kind: 'reset' };
-      const failedSince = Date.now();
-      await stage.load(100);
-      await until('unary calls', FALLBACK_AFTER_MS, () => (recorder.calls > 0 ? true : undefined));
-      const unarySince = Date.now();
-      await stage.load(200);
-      await stage.nothingLost();
-      const streams = recorder.streamsOpened;
-      recorder.stream = { kind: 'ack' };
-      await until('a stream again', STREAM_AGAIN_MS + SLACK_MS, () =>
-        recorder.streamsOpened > streams ? true : undefined,
-      );
-      assert.ok(Date.now() - unarySince > STREAM_AGAIN_MS - SLACK_MS, 'not before its time');
-      assert.ok(unarySince - failedSince < FALLBACK_AFTER_MS);
-      await sleep(UNARY_ENDED_MS);
-      const calls = recorder.calls;
-      await stage.load(100);
-      await stage.nothingLost();
-      assert.equal(recorder.calls, calls, 'no more unary calls');
     } finally {
       await stage.stop();
     }
