@@ -67,8 +67,9 @@ export class Gate {
     await this.review(changed ? () => true : ({ credentials }) => credentials.authorization.length > 0);
   }
 
-  readonly interceptor: ServerInterceptor = (method, call) =>
-    new ServerInterceptingCall(call, {
+  readonly interceptor: ServerInterceptor = (method, call) => {
+    let over = false;
+    return new ServerInterceptingCall(call, {
       start: next =>
         next({
           onReceiveMetadata: (metadata, enter) => {
@@ -77,7 +78,8 @@ export class Gate {
             this.access.admit(name, credentials).then(
               caller => {
                 if (caller !== undefined) this.callers.set(metadata, caller);
-                const streams = method.requestStream || method.responseStream;
+                // It may have ended while the cluster was asked: nothing would take it out again.
+                const streams = !over && (method.requestStream || method.responseStream);
                 if (caller !== undefined && streams) this.open.set(call, { name, credentials, caller });
                 enter(metadata);
               },
@@ -85,9 +87,13 @@ export class Gate {
             );
           },
           // However a call ends, the library says so here.
-          onCancel: () => this.open.delete(call),
+          onCancel: () => {
+            over = true;
+            this.open.delete(call);
+          },
         }),
     });
+  };
 
   private credentialsOf(call: ServerInterceptingCallInterface, metadata: Metadata): Credentials {
     const { remoteAddress = '', remotePort = 0 } = call.getConnectionInfo();

@@ -231,6 +231,27 @@ describe('tokens', function () {
     assert.equal((await ended).code, Code.UNAUTHENTICATED, 'the cluster took it back');
   });
 
+  it('are not looked at again for a stream that ended while they were reviewed', async () => {
+    cluster.accounts.set('k-hasty', account('dana', []));
+    let release = (): void => undefined;
+    cluster.hold = new Promise(resolve => (release = resolve));
+    const asked = (): number => cluster.asked.filter(({ token }) => token === 'k-hasty').length;
+    const stream = as(bearer('k-hasty')).stream('Registry.WatchStatus', {});
+    stream.on('error', () => undefined);
+    while (asked() === 0) await new Promise(resolve => setTimeout(resolve, 5));
+    stream.cancel();
+    // The next call on the same server shows that the end of the one before has arrived.
+    await services(as(bearer('t-ann')));
+    await new Promise(resolve => setTimeout(resolve, 50));
+    cluster.hold = undefined;
+    release();
+    await services(as(bearer('k-hasty')));
+    collector.clock.advanceMs(YES_MS);
+    collector.running.tick();
+    await new Promise(resolve => setTimeout(resolve, 100));
+    assert.equal(asked(), 1);
+  });
+
   it('are not needed where the own sidecar says who it is, by the last element only', async () => {
     const own = { proxyId: 'p-x', cuid: `eeeeeeee${CUID.slice(8)}`, ip: '10.0.7.7' };
     const report = (header: string, extra: Plain = {}): Promise<Plain> =>
