@@ -25,24 +25,34 @@ export interface TriggerRequest {
   readonly actor?: string;
 }
 
-/** @throws NotFound, InvalidArgument */
-export async function trigger(rollback: Rollback, request: TriggerRequest): Promise<object> {
+/**
+ * @param shown what of a verdict the caller may see
+ * @throws NotFound, InvalidArgument
+ */
+export async function trigger(
+  rollback: Rollback,
+  request: TriggerRequest,
+  shown: (record: VerdictRecord) => VerdictRecord = record => record,
+): Promise<object> {
+  const answer = (record: VerdictRecord): object => {
+    const seen = shown(record);
+    return { verdict: verdictMessage(seen), plan: planMessage(seen), dryRun: request.dryRun === true };
+  };
   const { clock, policy, transactions } = rollback.parts;
   const [reason, actor] = [checkReason(request.reason), checkActor(request.actor)];
   const view = transactions.viewOfId(checkId(request.id));
   const before = rollback.verdictOf(view);
-  if (before !== undefined)
-    return { verdict: verdictMessage(before), plan: planMessage(before), dryRun: request.dryRun === true };
+  if (before !== undefined) return answer(before);
   const nowUs = clock.nowUs();
   const record = triggeredRecord(rollback, view, policy.policy, reason, nowUs);
   if (request.dryRun === true) {
     rollback.plans.update(record, view);
-    return { verdict: verdictMessage(record), plan: planMessage(record), dryRun: true };
+    return answer(record);
   }
   const stands = await rollback.propose(record, view);
-  if (stands.id !== record.id) return { verdict: verdictMessage(stands), plan: planMessage(stands), dryRun: false };
+  if (stands.id !== record.id) return answer(stands);
   rollback.archive.audit('trigger', actor, reason, view.key, `mode ${record.mode}, ${record.proxies} proxies told`);
-  return { verdict: verdictMessage(record), plan: planMessage(record), dryRun: false };
+  return answer(record);
 }
 
 /** Nobody failed, so what comes after the first step is what would be refused: nothing is known to be more. */

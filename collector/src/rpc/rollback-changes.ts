@@ -1,6 +1,7 @@
 // What changes early rollback, for callers who may: inside of what they were granted, and under their own name.
 // What they cannot see either, does not exist for them.
 
+import { hideRecord } from '../access/hide-rollback.js';
 import { NotFound } from '../errors.js';
 import type { Permit } from '../access/permit.js';
 import {
@@ -35,7 +36,8 @@ export async function triggerBy({ rollback, permit }: ReadParts, request: Trigge
       throw permit.deny(`this transaction does not begin in ${permit.changes.toString()}, where you are operator`);
     }
   }
-  return trigger(rollback, named(permit, request));
+  // It begins at their own, so some of it is theirs to see; other steps are hidden as in GetPlan.
+  return trigger(rollback, named(permit, request), record => hideRecord(record, permit.reads) ?? record);
 }
 
 const seesAny = ({ reads }: Permit, { kind, steps }: View): boolean =>

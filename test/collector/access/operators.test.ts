@@ -42,8 +42,9 @@ describe('early rollback and who may what', function () {
     );
     const stock = `  - {name: stock-app, token: ${hashOf('stock-app')}, roles: [step], namespaces: [shop], services: [stock.shop]}\n`;
     const keeper = `  - {name: keeper, token: ${hashOf('keeper')}, roles: [operator], namespaces: [shop], services: [stock.shop]}\n`;
+    const doorman = `  - {name: doorman, token: ${hashOf('doorman')}, roles: [operator], namespaces: [shop], services: [gateway.shop]}\n`;
     const sidecars = `  - {name: sidecars, token: ${hashOf('sidecars')}, roles: [reporter, viewer], namespaces: ['*']}\n`;
-    folder.write('access.yaml', `people:\n${people.join('')}${stock}${keeper}${sidecars}`);
+    folder.write('access.yaml', `people:\n${people.join('')}${stock}${keeper}${doorman}${sidecars}`);
     folder.write('policy.yaml', NAMED);
     shop = await Shop.start(args(), undefined, bearer('sidecars'));
     await shop.teach(120);
@@ -119,7 +120,9 @@ describe('early rollback and who may what', function () {
     await gateway.rows(shop.call(other, 'reserve'));
     const trigger = (name: string): Promise<Plain> =>
       as(name).call('Rollback.Trigger', { id: other, reason: 'a test', dryRun: true });
-    await trigger('shopper');
+    const stepsOf = async (name: string): Promise<unknown[]> =>
+      (((await trigger(name))['plan'] as Plain)['steps'] as Plain[]).map(step => step['service']);
+    assert.deepEqual([await stepsOf('shopper'), await stepsOf('doorman')], [['stock.shop'], ['hidden']]);
     assert.equal((await failure(trigger('banker'))).code, Code.NOT_FOUND);
     const { code, details } = await failure(trigger('keeper'));
     assert.deepEqual(
