@@ -241,7 +241,7 @@ function fault(name: SettingName, value: Value, remedy?: string): ConfigError {
   ];
   const allowed = rangeOf((SETTINGS[name] as Setting).kind).replaceAll('`', '');
   return new ConfigError(
-    `${where} is ${JSON.stringify(value.text)}, must be ${allowed}${remedy === undefined ? '' : `; ${remedy}`}`,
+    `${where} is ${JSON.stringify(effective(name, value.text))}, must be ${allowed}${remedy === undefined ? '' : `; ${remedy}`}`,
   );
 }
 

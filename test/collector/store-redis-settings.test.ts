@@ -123,6 +123,13 @@ describe('settings of a store in Redis', () => {
     for (const text of ['redis://u:secret@h', 'redis://:secret@h', 'redis://u:se:cr@h', 'redis://secret:@']) {
       assert.doesNotMatch(redacted(text).replace(/^redis:\/\/secret/, ''), /secret|se:cr/);
     }
+    for (const text of ['redis://u:p@secret@h', 'redis://u@v:secret@h', 'redis:/u:secret@h', 'REDIS://u:secret@h/9']) {
+      assert.throws(
+        () => read(['--store', text]),
+        ({ message }: Error) => /^--store is .*@h/.test(message) && !/secret/.test(message),
+        text,
+      );
+    }
   });
 
   const faults: [string, string, boolean][] = [

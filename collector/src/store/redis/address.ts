@@ -49,10 +49,13 @@ export function parseRedis(text: string): RedisAddress {
   return { cluster: cluster !== undefined, tls: scheme === 'rediss', nodes, user, password, db: Number(db ?? 0) };
 }
 
-/** The address as it may be shown: who, but not the password. */
+/**
+ * The address as it may be shown: who, but not the password. Whatever else is wrong with it: all between the first
+ * colon behind the scheme and the last @ is taken for a password.
+ */
 export const redacted = (text: string): string =>
-  text.replace(/^([a-z-]+:\/\/)(?:([^@/:]*)(:[^@]*)?@)?/s, (_, scheme: string, user?: string, password?: string) =>
-    user === undefined ? scheme : `${scheme}${user}${password === undefined ? '' : ':***'}@`,
+  text.replace(/^([^:@]*:\/*)([^:]*)(:.*)?@/s, (_, scheme: string, user: string, password?: string) =>
+    password === undefined ? `${scheme}${user}@` : `${scheme}${user}:***@`,
   );
 
 function split(credentials: string, text: string): [string, string] {
