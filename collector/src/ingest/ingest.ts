@@ -290,7 +290,8 @@ export class Ingest {
   }
 
   private onEnded(life: Life): void {
-    this.parts.rollback?.left(life);
+    // Whoever still has a stream can be told: another that claims its address has ended it, and it may go on.
+    if (!this.streamOf.has(life)) this.parts.rollback?.left(life);
     const { store, log, totals } = this.parts;
     totals.ended(life);
     const { cuid, service, clean, eventsLostMax } = life;
