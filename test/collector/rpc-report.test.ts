@@ -1,11 +1,27 @@
 import assert from 'node:assert/strict';
 import { status as Code } from '@grpc/grpc-js';
+import { MemoryStore } from '../../collector/src/store/memory.js';
+import type { PutResult, StoredLife } from '../../collector/src/store/store.js';
 import { SETTLE_MS } from '../../collector/src/ingest/settling-sum.js';
 import { batch, CUID, hello, OTHER_CUID, type Plain } from './ingest-support.js';
 import { start, until, type TestCollector } from './rpc-support.js';
 
 const acksOf = (reply: Plain): unknown => reply['acks'];
 const ack = (seq: number, durable = false): Plain[] => [{ producer: '11', seq: String(seq), durable }];
+
+/** Has no room for lives at first. */
+class FullStore extends MemoryStore {
+  readonly order: string[] = [];
+  full = true;
+  override putLife(life: StoredLife): Promise<void> {
+    this.order.push(this.full ? 'refused' : 'life');
+    return this.full ? Promise.reject(new Error('no room')) : super.putLife(life);
+  }
+  override putBatches(...puts: Parameters<MemoryStore['putBatches']>): Promise<PutResult[]> {
+    this.order.push('batches');
+    return super.putBatches(...puts);
+  }
+}
 
 describe('report stream', function () {
   this.timeout(30_000);
@@ -46,6 +62,33 @@ describe('report stream', function () {
     const life = await instance();
     assert.deepEqual([life['events'], life['reportsLost'], life['state']], ['3', '0', 'INSTANCE_STATE_LIVE']);
     assert.equal(await metric(/ingest_batches_total\{result="replayed"\} (\d+)/), '3');
+  });
+
+  it('puts a life that the store had no room for before the batches that tell of it', async () => {
+    const quiet = { info: () => undefined, warn: () => undefined, error: () => undefined };
+    const store = new FullStore({ retainMs: 1000, logBytesMax: 1e6, positionsMax: 100, log: quiet });
+    const one = await start([], undefined, {}, store);
+    try {
+      const stream = one.report();
+      await stream.ask({ hello: hello() });
+      store.full = false;
+      await stream.ask({ batches: [batch(1, [{}])] });
+      await stream.ask({ batches: [batch(2, [{}])] });
+      assert.deepEqual(store.order, ['refused', 'life', 'batches', 'batches']);
+    } finally {
+      await one.stop();
+    }
+  });
+
+  it('goes on telling a proxy that lives, whoever claims its address', async () => {
+    const enforcing = { rollbackMode: 'ROLLBACK_MODE_ENFORCE' };
+    const [first, second] = [collector.report(), collector.report()];
+    await first.ask({ hello: hello(enforcing) });
+    await second.ask({ hello: hello({ ...enforcing, proxyId: 'another', cuid: OTHER_CUID, service: 'cart.shop' }) });
+    assert.equal((await instance())['state'], 'INSTANCE_STATE_GONE');
+    await first.ask({ heartbeat: {} });
+    assert.equal((await instance())['state'], 'INSTANCE_STATE_LIVE');
+    assert.equal((await collector.call('Rollback.Kill', { reason: 'a test' }))['proxies'], 2);
   });
 
   it('counts a gap exactly, in reports and in events', async () => {

@@ -75,6 +75,8 @@ export class Ingest {
   private readonly streamOf = new Map<Life, Session>();
   private readonly moves: Moves<Session>;
   private readonly wishes = new Wishes<Session>();
+  /** Lives that the store refused when they were put last: whoever reads their batches would not know them. */
+  private readonly unput = new WeakSet<Life>();
 
   constructor(private readonly parts: IngestParts) {
     this.moves = new Moves(parts.clock);
@@ -241,6 +243,7 @@ export class Ingest {
       life,
       batches.map(batch => hexOfId(batch.producer)),
     );
+    if (this.unput.has(life)) this.putLife(life);
     const { cuid, proxyId } = life;
     const stored = batches.map((batch): StoredBatch => ({ cuid, proxyId, receivedUs, batch }));
     const results = await store.putBatches(stored, ({ batch }, { fresh, loss }) => {
@@ -306,7 +309,12 @@ export class Ingest {
 
   private putLife(life: Life): void {
     life.puts += 1;
-    this.background(this.parts.store.putLife(toStored(life)).finally(() => (life.puts -= 1)));
+    this.unput.delete(life);
+    const put = this.parts.store.putLife(toStored(life)).catch((error: unknown) => {
+      this.unput.add(life);
+      throw error;
+    });
+    this.background(put.finally(() => (life.puts -= 1)));
   }
 
   private lost(life: Life, loss: Loss): void {
