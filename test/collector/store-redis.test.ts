@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import type { RollbackEntry } from '../../collector/src/rollback/store-entries.js';
-import { encodeBatch } from '../../collector/src/store/frames.js';
+import { encodeBatch, encodeFrame, RECORD } from '../../collector/src/store/frames.js';
+import { KEEPER } from '../../collector/src/store/redis/keeper.js';
 import { shardOf } from '../../collector/src/store/redis/keys.js';
 import type { RedisStore } from '../../collector/src/store/redis/redis-store.js';
+import type { Snapshots } from '../../collector/src/store/redis/snapshots.js';
 import type { SnapshotSource } from '../../collector/src/store/store.js';
 import { RedisServer, waitFor } from '../support/redis.js';
 import { freshPrefix, openStore, redisStore } from './redis-support.js';
@@ -191,6 +193,16 @@ describe('several stores on one Redis', function () {
       [false, false, true],
     );
     assert.deepEqual((await b.store.putRollback([entry('b', 'x')])).stands, [false], 'claims are in the snapshot');
+  });
+
+  it('keep the lease while a large snapshot is written, and stop writing when another has it', async () => {
+    const prefix = freshPrefix();
+    const a = await start(prefix);
+    const { snapshots } = a.store as unknown as { snapshots: Snapshots };
+    const frames = [encodeFrame(RECORD.LIFE, Buffer.alloc(1000)), encodeFrame(RECORD.END, Buffer.from('null'))];
+    assert.equal(await snapshots.write(frames, [], KEEPER, () => Promise.resolve(false)), undefined);
+    const renew = (): Promise<boolean> => a.store.shared.lease(KEEPER, 10_000);
+    assert.equal((await snapshots.write(frames, [], KEEPER, renew))?.number, 1, 'the lease was taken on the way');
   });
 
   it('write a snapshot of many chunks, and keep the one before until the next', async () => {

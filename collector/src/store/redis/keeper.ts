@@ -101,11 +101,11 @@ export class Keeper {
   }
 
   private async write(): Promise<Pointer | undefined> {
-    const { capture, snapshots, log } = this.parts;
+    const { capture, snapshots, leases, log } = this.parts;
     const startedMs = performance.now();
     this.noteSnapshot();
     const { frames, places } = await capture();
-    const pointer = await snapshots.write(frames, places, KEEPER);
+    const pointer = await snapshots.write(frames, places, KEEPER, () => leases.take(KEEPER, LEASE_MS));
     if (pointer === undefined) return undefined;
     this.lastNumber = pointer.number;
     this.counters.snapshots += 1;

@@ -15,6 +15,9 @@ export const CHUNK_BYTES = 1024 * 1024;
 /** A snapshot that is not completed is gone after this long, s. */
 const DRAFT_S = 3600;
 
+/** How often a writer prolongs its lease, ms. */
+const RENEW_MS = 2000;
+
 /** How often a reader begins again when a snapshot is replaced while it reads. */
 const TRIES = 3;
 
@@ -80,16 +83,27 @@ export class Snapshots {
    * Writes a snapshot and points to it.
    *
    * @param keeper name of the lease that the writer must have
+   * @param renew  prolongs the lease, which a large snapshot outlasts; false = another replica has it
    * @returns the new pointer; undefined = another replica is the keeper by now
    */
-  async write(frames: readonly Buffer[], places: readonly string[], keeper: string): Promise<Pointer | undefined> {
+  async write(
+    frames: readonly Buffer[],
+    places: readonly string[],
+    keeper: string,
+    renew: () => Promise<boolean>,
+  ): Promise<Pointer | undefined> {
     const before = await this.pointer();
     const number = (before?.number ?? 0) + 1;
     const key = this.keys.snapshot(number);
     // Of a writer that ended on the way.
     await this.client.unlink(key);
     let chunks = 0;
+    let renewedMs = Number.NEGATIVE_INFINITY;
     for (const chunk of chunked(frames)) {
+      if (performance.now() - renewedMs >= RENEW_MS) {
+        if (!(await renew())) return undefined;
+        renewedMs = performance.now();
+      }
       await this.client.hset(key, String(chunks), chunk);
       if (chunks === 0) await this.client.expire(key, DRAFT_S);
       chunks += 1;
