@@ -134,6 +134,37 @@ describe('several stores on one Redis', function () {
     }
   });
 
+  it('end with the same override, whoever says it and whoever hears of another one first', async () => {
+    const prefix = freshPrefix();
+    const replicas = await Promise.all([start(prefix), start(prefix), start(prefix)]);
+    const override = (actor: string, untilUs: number): RollbackEntry => ({
+      ...{ type: 'override', id: 'mesh' },
+      value: { scope: 'mesh', mode: 'off', untilUs, reason: 'a test', actor },
+    });
+    for (let round = 1; round <= 20; round++) {
+      await Promise.all(replicas.map(({ store }, i) => store.putRollback([override(String(i), round)])));
+      await waitFor('all of them', () => replicas.every(({ recovered }) => recovered.rollbacks.length === 3 * round));
+    }
+    const [first, ...others] = replicas.map(({ recovered }) => recovered.rollbacks.map(({ entry }) => entry.value));
+    for (const other of others) assert.deepEqual(other, first);
+  });
+
+  it('pass over a record that cannot be used, and no other', async () => {
+    const prefix = freshPrefix();
+    class Picky extends Recovered {
+      override rollback(one: RollbackEntry, counted: boolean): void {
+        if (one.id === 'bad') throw new RangeError('no room');
+        super.rollback(one, counted);
+      }
+    }
+    const [a, b, picky] = [await start(prefix), redisStore(server.url, prefix), new Picky()];
+    await b.open(picky, EMPTY);
+    open.push(b);
+    await a.store.putRollback(['good', 'bad', 'better'].map(id => ({ type: 'override', id, value: null })));
+    await waitFor('what is behind it', () => picky.rollbacks.length === 2);
+    assert.deepEqual([picky.rollbacks.map(({ entry: { id } }) => id), b.stats().quarantined], [['good', 'better'], 1]);
+  });
+
   it('tell each other what only matters now', async () => {
     const prefix = freshPrefix();
     const [a, b] = [await start(prefix), await start(prefix)];

@@ -349,12 +349,15 @@ export class Rollback implements RollbackPort {
     this.plans.track(record);
   }
 
+  /** Told of one's own as well, at its place in the log: nothing to do if nobody said otherwise in between. */
   overridden(scope: string, value: Override | undefined): void {
+    if (this.live && value === this.controls.overrides.find(one => one.scope === scope)) return;
     this.controls.override(scope, value);
     if (this.live && value !== undefined && value.mode !== 'enforce') this.endWithin(scope, 'overridden');
   }
 
   switched(scope: string, value: Kill | undefined): void {
+    if (this.live && value === this.controls.kills.find(one => one.scope === scope)) return;
     this.controls.kill(scope, value);
     if (this.live && value !== undefined) this.killed(scope);
   }

@@ -5,7 +5,7 @@ import { decodeBatch } from '../ingest/decode-report.js';
 import type { Position } from '../ingest/producers.js';
 import type { RollbackEntry } from '../rollback/store-entries.js';
 import type { Claims } from './claims.js';
-import { encodeJson, parseBatch, parseJson, RECORD, type Frame } from './frames.js';
+import { encodeJson, parseBatch, parseJson, readFrames, RECORD, type Frame } from './frames.js';
 import type { AnnounceRecord, FinishRecord, Positions } from './positions.js';
 import type { Recovery, SnapshotSource, StoredBatch, StoredCount, StoredLife } from './store.js';
 
@@ -50,6 +50,24 @@ export function replayFrame(frame: Frame, deciders: Deciders, recovery: Recovery
     const record = parseJson<FinishRecord>(frame);
     recovery.loss(record.cuid, positions.finish(record));
   }
+}
+
+/** Records that stand together. One that cannot be used must not take those behind it along. */
+export function replayBlob(
+  blob: Buffer,
+  deciders: Deciders,
+  recovery: Recovery,
+  counted: boolean,
+  unreadable: (bytes: Buffer, error?: unknown) => void,
+): void {
+  const read = readFrames(blob, frame => {
+    try {
+      replayFrame(frame, deciders, recovery, counted);
+    } catch (error) {
+      unreadable(frame.payload, error);
+    }
+  });
+  if (read < blob.length) unreadable(blob.subarray(read));
 }
 
 function replayBatch(frame: Frame, { positions }: Deciders, recovery: Recovery, counted: boolean): void {

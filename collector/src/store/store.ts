@@ -204,7 +204,8 @@ export interface Store {
   ): Promise<PutResult[]>;
   /**
    * Settles when they are stored. Entries of one call and of calls one after the other keep their order.
-   * What stands was not there before, and what others put before it has been given to `Recovery`.
+   * What stands was not there before, and what others put before it has been given to `Recovery`. So are, in a
+   * shared store, overrides and kills of one's own: the last in the log holds, whoever said it.
    */
   putRollback(entries: readonly RollbackEntry[]): Promise<PutRollback>;
   /** A proxy says where its producers are; returns what they dropped since they last said so. */

@@ -129,7 +129,11 @@ export class LogStore implements Store, Shared, Bus {
 
   async putRollback(entries: readonly RollbackEntry[]): Promise<PutRollback> {
     const puts = entries.map(entry =>
-      this.put(encodeJson(RECORD.ROLLBACK, entry), () => this.deciders.claims.take(entry)),
+      this.put(encodeJson(RECORD.ROLLBACK, entry), () => {
+        const stands = this.deciders.claims.take(entry);
+        if (stands && (entry.type === 'override' || entry.type === 'kill')) this.recovery!.rollback(entry, false);
+        return stands;
+      }),
     );
     return { durable: true, stands: await Promise.all(puts) };
   }

@@ -1,7 +1,7 @@
 // From a snapshot and the log to the state that a replica starts with.
 
-import { readFrames, type Frame } from '../frames.js';
-import { flowOf, replayFrame, restoreFrame, type Deciders } from '../replay.js';
+import type { Frame } from '../frames.js';
+import { flowOf, replayBlob, restoreFrame, type Deciders } from '../replay.js';
 import type { Recovery } from '../store.js';
 import type { Lane } from './lane.js';
 import { comparePlaces, START } from './place.js';
@@ -27,14 +27,7 @@ export async function loadAll(
 ): Promise<void> {
   const covered = new Map(snapshot?.places.map(place => [place.shard, new Covered(place)]));
   for (const frame of snapshot?.frames ?? []) restoreFrame(frame, deciders, recovery);
-  const apply = ({ blob }: Entry, counted: boolean): void => {
-    try {
-      const read = readFrames(blob, frame => replayFrame(frame, deciders, recovery, counted));
-      if (read < blob.length) unreadable(blob);
-    } catch (error) {
-      unreadable(blob, error);
-    }
-  };
+  const apply = ({ blob }: Entry, counted: boolean): void => replayBlob(blob, deciders, recovery, counted, unreadable);
   let flow: unknown = snapshot === undefined ? undefined : flowOf(snapshot.frames);
   // What the snapshot taught comes after the batches that it has counted, and before all others.
   const teach = (): void => {

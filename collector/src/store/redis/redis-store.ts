@@ -9,9 +9,9 @@ import type { Loss } from '../../ingest/producers.js';
 import type { ProducerState } from '../../ingest/report.js';
 import type { RollbackEntry } from '../../rollback/store-entries.js';
 import { Claims } from '../claims.js';
-import { encodeBatch, encodeJson, readFrames, RECORD } from '../frames.js';
+import { encodeBatch, encodeJson, RECORD } from '../frames.js';
 import { announceRecord, Positions, type FinishRecord } from '../positions.js';
-import { capture, replayFrame, type Deciders } from '../replay.js';
+import { capture, replayBlob, type Deciders } from '../replay.js';
 import type { Shared } from '../shared.js';
 import type {
   PutResult,
@@ -173,7 +173,7 @@ export class RedisStore implements Store {
       entries.map(entry => ({
         shard: CONTROL_SHARD,
         frame: encodeJson(RECORD.ROLLBACK, entry),
-        place: () => this.deciders.claims.take(entry),
+        place: () => this.takeEntry(entry),
       })),
       HEADROOM,
     );
@@ -231,6 +231,13 @@ export class RedisStore implements Store {
     return result;
   }
 
+  private takeEntry(entry: RollbackEntry): boolean {
+    const stands = this.deciders.claims.take(entry);
+    // It took effect when it was said; what others said before it in the log may have come here since.
+    if (stands && (entry.type === 'override' || entry.type === 'kill')) this.recovery!.rollback(entry, false);
+    return stands;
+  }
+
   private owner(): LaneOwner {
     // eslint-disable-next-line @typescript-eslint/no-this-alias -- what it holds changes while the lanes run
     const store = this;
@@ -249,18 +256,13 @@ export class RedisStore implements Store {
   }
 
   private apply(blob: Buffer): void {
-    try {
-      const read = readFrames(blob, frame => replayFrame(frame, this.deciders, this.recovery!, false));
-      if (read < blob.length) this.unreadable(blob);
-    } catch (error) {
-      this.unreadable(blob, error);
-    }
+    replayBlob(blob, this.deciders, this.recovery!, false, (bytes, error) => this.unreadable(bytes, error));
   }
 
   /** What one replica cannot read must not keep it from reading on. */
-  private unreadable(blob: Buffer, error?: unknown): void {
+  private unreadable({ length: bytes }: Buffer, error?: unknown): void {
     this.quarantined += 1;
-    this.options.log.error({ bytes: blob.length, err: error }, 'records of another replica cannot be read');
+    this.options.log.error({ bytes, err: error }, 'records of another replica cannot be read');
   }
 
   /**
