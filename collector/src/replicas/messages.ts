@@ -5,6 +5,7 @@
 
 import type { InFlight, InFlightList, Progress, Status } from '../ingest/report.js';
 import type { StepRecord } from '../rollback/signals.js';
+import { BUS_BYTES_MAX } from '../store/shared.js';
 
 /** Raised when the layout of a message changes; messages of other layouts are passed over. */
 export const LAYOUT = 1;
@@ -68,6 +69,41 @@ export type Message =
 export type StateMessage = Extract<Message, { type: 'state' }>;
 
 export const encodeMessage = (message: Message): Buffer => Buffer.from(JSON.stringify({ layout: LAYOUT, ...message }));
+
+/**
+ * A message as it goes onto the bus: in several, where one would be longer than that takes. Lists of running requests
+ * are long when everything hangs, and then others must hear above all that this replica is there.
+ */
+export function* pieces(message: Message): Generator<Buffer> {
+  const bytes = encodeMessage(message);
+  const halves = bytes.length > BUS_BYTES_MAX ? halved(message) : [];
+  if (halves.length === 0) yield bytes;
+  for (const half of halves) yield* pieces(half);
+}
+
+/** The same in two messages; none when there is nothing to divide. */
+function halved(message: Message): readonly Message[] {
+  if (message.type === 'began') {
+    const { items } = message;
+    return items.length < 2 ? [] : [0, 1].map(half => ({ ...message, items: halfOf(items, half) }));
+  }
+  if (message.type !== 'state') return [];
+  const { lives, lists } = message;
+  const rest = { ...message, told: [] };
+  // Lists are what is long.
+  if (lives.length > 0 && lists.length > 0)
+    return [
+      { ...message, lists: [] },
+      { ...rest, lives: [] },
+    ];
+  if (lives.length + lists.length < 2) return [];
+  return [message, rest].map((one, half) => ({ ...one, lives: halfOf(lives, half), lists: halfOf(lists, half) }));
+}
+
+function halfOf<T>(items: readonly T[], half: number): readonly T[] {
+  const middle = Math.ceil(items.length / 2);
+  return half === 0 ? items.slice(0, middle) : items.slice(middle);
+}
 
 /** @returns undefined = not a message of this layout */
 export function decodeMessage(bytes: Buffer): Message | undefined {

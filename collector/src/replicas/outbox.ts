@@ -11,6 +11,7 @@ import { listNews, type LifeNews, type ListNews, type StateMessage } from './mes
 /** Lives and lists of one message, and messages of one round; what is left waits for the next. */
 const LIVES_PER_MESSAGE = 1000;
 const LISTS_PER_MESSAGE = 250;
+const LISTED_PER_MESSAGE = 4000; // requests of all lists, up to a list more: about 350 bytes each
 const MESSAGES_PER_ROUND = 8;
 
 /** Lists that wait to be told, at most: they are renewed every few seconds anyway. */
@@ -65,9 +66,11 @@ export class Outbox {
     const { recovered, rollback } = this.parts;
     const lives = first(this.changed, LIVES_PER_MESSAGE).map(life => this.news(life));
     const lists: ListNews[] = [];
+    let listed = 0;
     for (const [life, byProducer] of this.lists) {
-      if (lists.length >= LISTS_PER_MESSAGE) break;
+      if (lists.length >= LISTS_PER_MESSAGE || listed >= LISTED_PER_MESSAGE) break;
       this.lists.delete(life);
+      for (const { items } of byProducer.values()) listed += items.length;
       lists.push(listNews(life.cuid, [...byProducer.values()]));
     }
     const told = this.told;

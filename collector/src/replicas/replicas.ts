@@ -25,7 +25,7 @@ import type { Delivery } from '../rollback/watchers.js';
 import type { Shared } from '../store/shared.js';
 import { Callbacks } from './callbacks.js';
 import { Membership } from './membership.js';
-import { decodeMessage, encodeMessage, listsOf, type LifeNews, type Message, type StateMessage } from './messages.js';
+import { decodeMessage, listsOf, pieces, type LifeNews, type Message, type StateMessage } from './messages.js';
 import { Outbox } from './outbox.js';
 
 /** How often everything is told, ms. */
@@ -209,7 +209,7 @@ export class Replicas implements ReplicasPort, Peers {
   }
 
   private publish(message: Message): void {
-    this.parts.shared.bus.publish(encodeMessage(message));
+    for (const bytes of pieces(message)) this.parts.shared.bus.publish(bytes);
   }
 
   private take(from: string, bytes: Buffer): void {
