@@ -76,11 +76,14 @@ describe('a collector with exports', () => {
     // ExportLogsPartialSuccess: 2 rejected.
     const partial = await sinkOf(response => void response.end(Buffer.from([0x0a, 2, 0x08, 2])));
     const never = await sinkOf(response => void response.writeHead(400).end());
-    collector = await start(['--export', `otlp=${partial.url}`, '--export', `otlp=${never.url}`]);
+    const absurd = await sinkOf(response => void response.end(Buffer.from([0x0a, 2, 0x08, 100])));
+    collector = await start([partial, never, absurd].flatMap(({ url }) => ['--export', `otlp=${url}`]));
     await send(1);
     await until('both were asked', async () => ((await records('otlp-2', 'refused')) === 3 ? true : undefined));
     await until('the first answered', async () => ((await records('otlp', 'refused')) === 2 ? true : undefined));
     assert.equal(await records('otlp', 'delivered'), 1);
+    await until('the third answered', async () => ((await records('otlp-3', 'refused')) === 3 ? true : undefined));
+    assert.equal(await records('otlp-3', 'delivered'), 0, 'never less than nothing');
     assert.equal(await metric('export_tries_total{sink="otlp-2",result="refused"}'), 1);
   });
 
