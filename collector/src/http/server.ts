@@ -23,12 +23,17 @@ export interface HttpParts {
   /** Absent = in the clear. */
   readonly tls?: TlsFiles;
   readonly log: Logger;
+  /** UNREAD_MS_MAX if absent. */
+  readonly unreadMs?: number;
 }
 
 /** Connections at once, and how long one may take to send a request; nothing here needs more. */
 const CONNECTIONS_MAX = 1000;
 const REQUEST_TIMEOUT_MS = 10_000;
 const URL_CHARS_MAX = 4096;
+
+/** A connection on which nothing moves for this long, ms, is closed: an answer that is not read is kept in memory. */
+const UNREAD_MS_MAX = 60_000;
 
 /** What it takes to be told that a path is not there. */
 const ANY_READ = 'Registry.ListServices';
@@ -55,6 +60,7 @@ export class HttpServer {
     this.server.maxConnections = CONNECTIONS_MAX;
     this.server.requestTimeout = REQUEST_TIMEOUT_MS;
     this.server.headersTimeout = REQUEST_TIMEOUT_MS;
+    this.server.timeout = parts.unreadMs ?? UNREAD_MS_MAX;
   }
 
   /** @returns the port listened on @throws ConfigError when the address cannot be had */
