@@ -17,6 +17,9 @@ const MESSAGES_PER_ROUND = 8;
 /** Lists that wait to be told, at most: they are renewed every few seconds anyway. */
 const LISTS_MAX = 10_000;
 
+/** That a life has no stream here any more is told again for this long, ms: the bus may lose it. */
+const LEFT_MS = 60_000;
+
 export interface OutboxParts {
   readonly clock: Clock;
   readonly registry: Registry;
@@ -28,6 +31,8 @@ export interface OutboxParts {
 
 export class Outbox {
   private readonly changed = new Set<Life>();
+  /** Lives without a stream, and when they were heard, oldest first. */
+  private readonly left = new Map<Life, number>();
   /** Latest list of each producer, by life. */
   private readonly lists = new Map<Life, Map<bigint, InFlightList>>();
   private told: (readonly [string, number])[] = [];
@@ -36,6 +41,8 @@ export class Outbox {
 
   heard(life: Life): void {
     this.changed.add(life);
+    this.left.delete(life);
+    if (life.streams === 0) this.left.set(life, this.parts.clock.monotonicMs());
   }
 
   inFlight(life: Life, lists: readonly InFlightList[]): void {
@@ -49,8 +56,13 @@ export class Outbox {
     this.told.push([id, proxies]);
   }
 
-  /** Everything that is connected here is to be told again. */
+  /** Everything that is connected here, or was lately, is to be told again. */
   all(): void {
+    const nowMs = this.parts.clock.monotonicMs();
+    for (const [life, heardMs] of this.left) {
+      this.changed.add(life);
+      if (nowMs - heardMs > LEFT_MS) this.left.delete(life);
+    }
     for (const life of this.parts.registry.activeLives) if (life.streams > 0) this.changed.add(life);
   }
 
