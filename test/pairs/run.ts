@@ -125,7 +125,7 @@ function watchSignals(
       cuid: '',
       deliver: ({ record, step }) => {
         told.set(record.key, (told.get(record.key) ?? 0) + 1);
-        simulator.after(1, () => rollback.plans.acknowledge(step.signalId, service));
+        simulator.after(1, () => void rollback.plans.acknowledge(step.signalId, service));
       },
     });
   }
