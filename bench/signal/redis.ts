@@ -1,8 +1,8 @@
 // What it is compared with: a real Redis, and PUBLISH to a subscriber over TCP.
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer, type AddressInfo } from 'node:net';
 import { Redis } from 'ioredis';
+import { freePort } from '../../demo/src/mesh/address.js';
 
 const START_MS = 10_000;
 
@@ -70,15 +70,6 @@ export class PubSub {
     this.publisher.disconnect();
     this.subscriber.disconnect();
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 async function answers(port: number): Promise<void> {

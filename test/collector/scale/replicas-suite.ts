@@ -1,13 +1,8 @@
 // The same mesh against three collectors on one Redis: spread, one killed, none the wiser.
 
 import assert from 'node:assert/strict';
-import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { Plain } from '../ingest-support.js';
+import { RedisServer } from '../../support/redis.js';
 import { Clients } from '../rpc-support.js';
 import { startFleet, type RunningFleet } from './fleets.js';
 import { spawnMeasured, type Measured } from './measured.js';
@@ -30,36 +25,20 @@ const CONVERGED_MS_MAX = 60_000;
 export function replicasSuite({ services, instances, everyMs, connectMsMax, flowMs }: ReplicatedSize): void {
   describe(`${services} services and ${instances} instances on ${REPLICAS} collectors and one Redis`, function () {
     this.timeout(4 * connectMsMax + 2 * flowMs + 120_000);
-    const folder = mkdtempSync(join(tmpdir(), 'meshpulse-replicas-'));
     const collectors: Measured[] = [];
-    let redis: ChildProcess;
+    let redis: RedisServer;
     let fleet: RunningFleet | undefined;
     const say = (text: string): void => console.log(`      ${text}`);
 
     before(async () => {
-      const port = await freePort();
-      const options = [
-        '--port',
-        String(port),
-        '--bind',
-        '127.0.0.1',
-        '--dir',
-        folder,
-        '--save',
-        '',
-        '--appendonly',
-        'yes',
-      ];
-      redis = spawn('redis-server', options, { stdio: 'ignore' });
-      await accepts(port);
-      const args = ['--streams-max', '50000', '--store', `redis://127.0.0.1:${port}`];
+      redis = await RedisServer.start('--appendonly', 'yes');
+      const args = ['--streams-max', '50000', '--store', redis.url];
       for (let n = 0; n < REPLICAS; n++) collectors.push(await spawnMeasured(args));
     });
     after(async () => {
       await fleet?.end();
       for (const collector of collectors) await collector.kill();
-      redis.kill('SIGKILL');
-      rmSync(folder, { recursive: true, force: true });
+      await redis.stop();
     });
 
     const spread = async (): Promise<string> => {
@@ -150,21 +129,4 @@ async function metricSum({ http }: Measured, start: string): Promise<number> {
     .split('\n')
     .filter(line => line.startsWith(start));
   return lines.reduce((total, line) => total + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
-
-async function accepts(port: number): Promise<void> {
-  const { Redis } = await import('ioredis');
-  const client = new Redis(port, '127.0.0.1', { maxRetriesPerRequest: 50 });
-  client.on('error', () => undefined);
-  await client.ping();
-  client.disconnect();
 }
