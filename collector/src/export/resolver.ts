@@ -25,6 +25,8 @@ export type Ask = (host: string) => Promise<LookupAddress[]>;
 
 export class Resolver {
   private readonly known = new Map<string, { readonly addresses: LookupAddress[]; readonly untilMs: number }>();
+  /** Questions without an answer yet, by name: whoever wants the same waits for the same. */
+  private readonly pending = new Map<string, Promise<LookupAddress[]>>();
   private asking: Promise<unknown> = Promise.resolve();
 
   constructor(
@@ -55,10 +57,7 @@ export class Resolver {
   private async addressesOf(host: string): Promise<LookupAddress[]> {
     const kept = this.known.get(host);
     if (kept !== undefined && performance.now() < kept.untilMs) return kept.addresses;
-    const before = this.asking;
-    const asked = before.then(() => this.ask(host));
-    this.asking = asked.catch(() => undefined);
-    const addresses = await asked;
+    const addresses = await (this.pending.get(host) ?? this.question(host));
     for (const { address } of addresses) {
       const fault = addressFault(address, this.denyPrivate);
       if (fault !== undefined) throw new AddressRefused(`${host} resolves to ${address}, ${fault}`);
@@ -66,6 +65,14 @@ export class Resolver {
     this.known.set(host, { addresses, untilMs: performance.now() + KEPT_MS });
     if (this.known.size > NAMES_MAX) this.known.delete(this.known.keys().next().value!);
     return addresses;
+  }
+
+  /** Asks when those before are answered. */
+  private question(host: string): Promise<LookupAddress[]> {
+    const asked = this.asking.then(() => this.ask(host)).finally(() => this.pending.delete(host));
+    this.pending.set(host, asked);
+    this.asking = asked.catch(() => undefined);
+    return asked;
   }
 }
 

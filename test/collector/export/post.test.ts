@@ -166,6 +166,22 @@ describe('a POST to a sink', () => {
     assert.equal((await post('http://127.0.0.1:9/', new Resolver(true))).kind, 'refused');
   });
 
+  it('asks for a name once at a time, however many wait for it', async () => {
+    const url = new URL(await sinkOf(undefined));
+    let asked = 0;
+    const resolver = new Resolver(false, async () => {
+      asked += 1;
+      await new Promise(resolve => setTimeout(resolve, 200));
+      return [{ address: '127.0.0.1', family: 4 }];
+    });
+    const outcomes = await Promise.all([1, 2, 3].map(() => post(`http://sink.test:${url.port}/`, resolver)));
+    assert.deepEqual(
+      outcomes.map(({ kind }) => kind),
+      ['delivered', 'delivered', 'delivered'],
+    );
+    assert.equal(asked, 1);
+  });
+
   it('goes to a name by the address that was checked', async () => {
     const url = new URL(await sinkOf(undefined));
     const resolver = new Resolver(false, () => Promise.resolve([{ address: '127.0.0.1', family: 4 }]));
